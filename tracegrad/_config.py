@@ -1,0 +1,46 @@
+"""Every ``TRACEGRAD_*`` environment variable, read once and validated, in one table."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass
+class Config:
+    """The settings of this process; each field names the variable that sets it."""
+
+    #: ``TRACEGRAD_LOG``: comma-separated topics that are printed as they happen. Known: ``programs``.
+    log: frozenset[str] = frozenset()
+    #: ``TRACEGRAD_MAX_PENDING``: a pending trace is flushed when it has this many operations.
+    max_pending: int = 2000
+    #: ``TRACEGRAD_MAX_PROGRAMS``: compiled programs kept; the least recently run is dropped first.
+    max_programs: int = 512
+    #: ``TRACEGRAD_MAX_TRIE``: nodes kept in the trie of traces (about 700 bytes each).
+    max_trie: int = 200_000
+    #: ``TRACEGRAD_SLOW_COMPILE``: a compile longer than this many seconds says so on stderr.
+    slow_compile: float = 2.0
+
+
+_TOPICS = frozenset({"programs"})
+
+
+def _read() -> Config:
+    config = Config()
+    topics = frozenset(t.strip() for t in os.environ.get("TRACEGRAD_LOG", "").split(",") if t.strip())
+    if topics - _TOPICS:
+        raise ValueError(f"TRACEGRAD_LOG: expected topics among {sorted(_TOPICS)}, got {sorted(topics - _TOPICS)}")
+    config.log = topics
+    for name in ("max_pending", "max_programs", "max_trie"):
+        text = os.environ.get(f"TRACEGRAD_{name.upper()}")
+        if text is not None:
+            if not text.isdigit() or int(text) < 1:
+                raise ValueError(f"TRACEGRAD_{name.upper()}: expected a positive integer, got {text!r}")
+            setattr(config, name, int(text))
+    seconds = os.environ.get("TRACEGRAD_SLOW_COMPILE")
+    if seconds is not None:
+        config.slow_compile = float(seconds)
+    return config
+
+
+config = _read()

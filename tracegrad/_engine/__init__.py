@@ -1,0 +1,1 @@
+"""The engine: record operations in a trie of traces, flush a trace as one compiled JAX program."""

@@ -1,0 +1,239 @@
+"""Flushing: close a trace, find or compile its program, run it, and hand the arrays to the live values.
+
+NOTE [Live sets] Outputs are the slots that some handle still holds. A program compiled for more serves; otherwise the
+union with every live set seen at this node is compiled, so a debugger or a list of kept losses cannot multiply
+programs.
+
+NOTE [Donation] What a program donates is fixed when it is compiled: leaves that nothing but the trace held, matched to
+outputs of the same aval. Such an input that is still referenced at a later run is passed as a copy. The reference count
+asked is the array's own, so arrays handed out as NumPy views, by ``.jax()`` or by DLPack count.
+
+NOTE [Interrupts] A run's outputs are stored by one call in C (``list.extend`` over ``starmap``): a KeyboardInterrupt
+that arrives while the program runs is raised after they are safe, and the next read of a value finishes the flush.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from itertools import starmap
+from typing import Any
+
+import jax
+import numpy as np
+
+from tracegrad._engine import program as programs
+from tracegrad._engine import report, sites, trie
+from tracegrad._engine.program import LEAF_ARRAY, Program
+from tracegrad._engine.segment import Segment
+from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
+from tracegrad._engine.trie import OP, Node
+from tracegrad._engine.value import Value
+
+_lock = threading.RLock()
+_CLOSED = Shadow(trie.root(state.mode))
+
+
+class Run:
+    """One execution of a program for one trace; kept on the trace until every value has its array."""
+
+    __slots__ = ("program", "live", "leaves", "results", "segment")
+
+    def __init__(self, program: Program, live: list[int], leaves: list[Value]):
+        self.program = program
+        self.live = live
+        self.leaves = leaves
+        self.results: list[Any] = []  # empty, or the one list of outputs
+        self.segment: Segment | None = None
+
+
+def flush(trace: Trace, reason: str) -> None:
+    """Run ``trace`` and make its live values concrete; nothing happens where that was done already.
+
+    Where it fails, the trace is closed all the same, so that recording goes on; its values try again when read.
+    """
+    if not trace.closed:
+        trace.final = trace.node.real
+        trace.closed = True
+        trace.node = _CLOSED
+        trace.reason = reason
+    if state.trace is trace:
+        state.trace = Trace(state.mode, state.eager > 0)
+    with _lock, collection_paused():
+        if trace.final is not None:
+            _run(trace, trace.final)
+            _release(trace)
+
+
+def flush_current(reason: str) -> None:
+    """Flush this thread's trace."""
+    flush(state.trace, reason)
+
+
+def _run(trace: Trace, node: Node) -> None:
+    run = trace.run
+    if run is None or not run.results:
+        live = _held(trace.values, node.end)
+        if not live:
+            return
+        values = trace.values
+        leaves = [values[n] for n in _leaf_slots(node)]
+        numbers = _numbers(trace, node)
+        if trace.inline:
+            program = Program(node, frozenset(live), frozenset(), trace.reason, ("", 0))
+            run = trace.run = Run(program, live, leaves)
+            run.results.append(program.replay([*numbers, *(v.array for v in leaves)]))
+        else:
+            program = _find(trace, node, frozenset(live), leaves, numbers)
+            arrays = _arguments(program, leaves)
+            run = trace.run = Run(program, live, leaves)
+            start = time.perf_counter()
+            run.results.extend(starmap(program.call, ((*numbers, *arrays),)))
+            del arrays
+            program.record.run_seconds += time.perf_counter() - start
+            program.record.runs += 1
+            report.totals.runs += 1
+            node.stamp = trie.tick()
+            programs.keep(program)
+    _hand_out(trace, run)
+
+
+def _hand_out(trace: Trace, run: Run) -> None:
+    program, outs, values = run.program, run.results[0], trace.values
+    if program.has_graph and run.segment is None:
+        run.segment = Segment(program, trace.values, (trace.floats, trace.ints), outs, [v.array for v in run.leaves])
+        for slot, handle in trace.retained.items():
+            run.segment.output(slot).retains = handle
+    places = program.places
+    for slot in run.live:
+        value = values[slot]
+        kind, i = places[slot]
+        if value.spec.wants and value.source is None:
+            assert run.segment is not None
+            value.source = run.segment.output(slot)
+        value.array = run.leaves[i].array if kind == LEAF_ARRAY else outs[i]
+        value.trace = None
+
+
+def _release(trace: Trace) -> None:
+    trace.final = trace.run = None
+    trace.values, trace.floats, trace.ints, trace.arrays, trace.retained = {}, {}, {}, {}, {}
+
+
+# -- finding or compiling the program ----------------------------------------------------------------------------------
+
+
+def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], numbers: list[Any]) -> Program:
+    known = node.programs
+    if known is None:
+        known = node.programs = []
+    for program in known:
+        if live <= program.live:
+            return program
+    wanted = live.union(*(program.live for program in known))
+    donated = _unshared(leaves)
+    where = sites.user_line()
+    arrays = [v.array for v in leaves]
+    while True:
+        program = Program(node, wanted, _matching(donated, leaves, node, wanted), trace.reason, where)
+        traced = program.trace([*numbers, *arrays])
+        still_needed = program.leaves_needed_after()
+        if not (program.donated & still_needed):
+            break
+        donated -= still_needed
+    program.record.difference = report.difference(program.path)
+    program.compile(traced)
+    known.append(program)
+    stamp = trie.tick()
+    for step in program.path:
+        step.stamp = stamp
+    return program
+
+
+def _matching(donated: set[int], leaves: list[Value], node: Node, live: frozenset[int]) -> frozenset[int]:
+    """Return those donated leaves that an output can take the memory of."""
+    outputs: Counter[Any] = Counter()
+    for step in node.path():
+        if step.kind >= OP:
+            outputs.update(spec.aval for slot, spec in enumerate(step.specs, step.slot) if slot in live)
+    chosen = set()
+    for i in sorted(donated):
+        of = leaves[i].spec.aval
+        if outputs[of]:
+            outputs[of] -= 1
+            chosen.add(i)
+    return frozenset(chosen)
+
+
+def _leaf_slots(node: Node) -> tuple[int, ...]:
+    for program in node.programs or ():
+        return program.leaf_slots
+    return tuple(n.slot for n in node.path() if n.kind == trie.LEAF)
+
+
+def _numbers(trace: Trace, node: Node) -> list[Any]:
+    packed: list[Any] = []
+    if node.floats:
+        packed.append(np.array([trace.floats[i] for i in range(node.floats)], np.float64))
+    if node.ints:
+        packed.append(np.array([trace.ints[i] for i in range(node.ints)], np.int64))
+    return packed
+
+
+# -- reference counts --------------------------------------------------------------------------------------------------
+
+
+def _held(values: dict[int, Value], end: int) -> list[int]:
+    """Return the slots of the pending values that something besides the trace refers to."""
+    count = sys.getrefcount
+    return [s for s, v in values.items() if v.array is None and count(v) > _DEAD and s < end]
+
+
+def _value_counts(leaves: list[Value]) -> list[int]:
+    return [sys.getrefcount(v) for v in leaves]
+
+
+def _array_counts(leaves: list[Value]) -> list[int]:
+    return [sys.getrefcount(v.array) for v in leaves]
+
+
+def _calibrate() -> tuple[int, int, int]:
+    """Measure the counts of objects that nothing but the trace holds: they differ between Python versions."""
+    dead = Value()
+    dead.array = None
+    values = {0: dead}
+    del dead
+    count = sys.getrefcount
+    held = [count(v) for s, v in values.items() if v.array is None]
+    leaf = Value()
+    leaf.array = object()
+    leaves, by_slot = [leaf], {0: leaf}
+    del leaf
+    result = held[0], _value_counts(leaves)[0], _array_counts(leaves)[0]
+    del by_slot
+    return result
+
+
+_DEAD, _LONE_VALUE, _LONE_ARRAY = _calibrate()
+
+
+def _unshared(leaves: list[Value]) -> set[int]:
+    """Return the positions of the leaves that nothing but the trace refers to."""
+    counts = zip(_value_counts(leaves), _array_counts(leaves))
+    return {i for i, (value, array) in enumerate(counts) if value <= _LONE_VALUE and array <= _LONE_ARRAY}
+
+
+def _arguments(program: Program, leaves: list[Value]) -> list[Any]:
+    """Return the leaves' arrays, with a copy for each that is donated but still referred to."""
+    donated = program.donated
+    if not donated:
+        return [v.array for v in leaves]
+    free = donated & _unshared(leaves)
+    arrays = [v.array for v in leaves]
+    if len(free) < len(donated):
+        with jax.enable_x64(True):
+            for i in donated - free:
+                arrays[i] = arrays[i].copy()
+    return arrays

@@ -1,0 +1,111 @@
+"""What an op is to the engine: a rule, called at a trie miss, that returns a lowering; and the cache of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from tracegrad import _device, _dtype
+from tracegrad._device import Device
+from tracegrad._engine.value import Aval, Number, aval
+
+#: ``rule(params..., ) -> Lowering``: checks arguments, promotes dtypes, raises PyTorch's errors.
+Rule = Callable[..., "Lowering"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lowering:
+    """How one op runs and differentiates, with every decision about dtypes and dims already taken."""
+
+    #: ``fn(*operands)`` in jax.numpy; one array or a tuple of arrays. A Python number stands for a static one.
+    fn: Callable[..., Any]
+    #: ``forward(*operands) -> (outputs, residuals)``, given with ``backward`` where our own VJP beats JAX's.
+    forward: Callable[..., tuple[Any, Any]] | None = None
+    #: ``backward(residuals, cotangent) -> cotangents``, one per operand, None where there is none.
+    backward: Callable[[Any, Any], tuple[Any, ...]] | None = None
+    #: PyTorch's name of the backward node, such as ``MulBackward0``.
+    name: str = ""
+    #: Whether PyTorch's derivative saves tensors, so that a second backward raises.
+    saves: bool = True
+    #: Whether gradients pass through.
+    differentiable: bool = True
+    #: Where outputs live, for ops without tensor operands.
+    device: Device | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A lowering with the avals of its outputs."""
+
+    lowering: Lowering
+    outs: tuple[Aval, ...]
+    single: bool  # whether the op returns one tensor rather than a tuple
+
+
+_cache: dict[Any, Prepared] = {}
+
+
+def _token(operand: Aval | Number) -> Any:
+    if isinstance(operand, Number):
+        return operand.kind if operand.value is None else number_token(operand.value)
+    return operand
+
+
+def number_token(x: Any) -> tuple[type, Any]:
+    """Return a dictionary key that tells apart ``2``, ``2.0`` and ``True``, and ``0.0`` and ``-0.0``; one nan."""
+    if x and x == x:
+        return (type(x), x)
+    return (type(x), repr(x))
+
+
+def prepare(rule: Rule, params: tuple[Any, ...], operands: list[Aval | Number]) -> Prepared:
+    """Return how ``rule`` runs on ``operands``, from the process-wide cache where it was asked before."""
+    key = (rule, params, *map(_token, operands))
+    found = _cache.get(key)
+    if found is not None:
+        return found
+    lowering = rule(*operands, *params)
+    device = lowering.device or _common_device(operands)
+    structs = [o.struct if isinstance(o, Aval) else _number_struct(o) for o in operands]
+    static = [i for i, o in enumerate(operands) if isinstance(o, Number) and o.value is not None]
+    dynamic = [i for i in range(len(operands)) if i not in static]
+
+    def run(*arrays: Any) -> Any:
+        args: list[Any] = [getattr(o, "value", None) for o in operands]
+        for i, array in zip(dynamic, arrays):
+            args[i] = array
+        return lowering.fn(*args)
+
+    with jax.enable_x64(True):
+        result = jax.eval_shape(run, *[structs[i] for i in dynamic])
+    single = not isinstance(result, (tuple, list))
+    outs = (result,) if single else tuple(result)
+    prepared = Prepared(lowering, tuple(aval(o.shape, _dtype.from_np(o.dtype), device) for o in outs), single)
+    if len(_cache) > 50_000:
+        _cache.clear()
+    return _cache.setdefault(key, prepared)
+
+
+def _number_struct(number: Number) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), _dtype.int64.np if number.kind is int else _dtype.float64.np)
+
+
+def _common_device(operands: list[Aval | Number]) -> Device:
+    device: Device | None = None
+    for operand in operands:
+        if isinstance(operand, Aval):
+            if device is None or (device.type == "cpu" and operand.device is not device):
+                scalar_or_first = device is None or all(
+                    o.ndim == 0 for o in operands if isinstance(o, Aval) and o.device is device)
+            else:
+                scalar_or_first = operand.device is device or operand.ndim == 0
+                if scalar_or_first:
+                    continue
+            if not scalar_or_first:
+                raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, "
+                                   f"{device} and {operand.device}!")
+            device = operand.device
+    return device or _device.default()

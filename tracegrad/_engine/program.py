@@ -1,0 +1,266 @@
+"""Programs: a recorded path as one compiled JAX function, with what it returns and donates fixed when it is compiled."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tracegrad._config import config
+from tracegrad._engine import report, tape, trie
+from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+
+#: Where a slot's or a residual's array is found after a run.
+LEAF_ARRAY, OUTPUT, CONSTANT = range(3)
+
+
+class Program:
+    """The path to ``node`` compiled for the slots in ``live``."""
+
+    def __init__(self, node: Node, live: frozenset[int], donated: frozenset[int], reason: str, where: tuple[str, int]):
+        self.node = node
+        self.live = live
+        self.path = node.path()
+        self.producers = tape.producers(self.path)
+        self.leaf_slots = tuple(n.slot for n in self.path if n.kind == LEAF)
+        self._plan()
+        self.donated = donated  # positions among ``leaf_slots``
+        #: slot -> (kind, index) of every live slot: what to hand to the values after a run.
+        self.places: dict[int, tuple[int, int]] = {}
+        #: (kind, index) of every residual array of the segment, in `Linear.residuals` order per kept node.
+        self.residual_places: list[tuple[int, int]] = []
+        self.residual_counts: dict[int, int] = {}  # depth of a kept node -> its number of residuals
+        self.apply: dict[int, Any] = {}  # depth of a kept node -> `Linear.apply`
+        self.constants: list[Any] = []
+        self.traversals: dict[Any, Any] = {}  # see `Segment.traversal`
+        self.call: Any = None
+        self.record = report.Record(sum(n.kind == OP for n in self.path), where, reason, len(donated))
+
+    # -- planning ------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        path = self.path
+        freed = tape.freed(path)
+        graph = [s for s in self.live if self.producers[s].kind == OP and self.producers[s].wanted]
+        reached, ends = tape.reach(path, graph)
+        self.has_graph = bool(graph)
+        #: leaves and variables in which the tape of the live values ends
+        self.graph_ends = tuple(ends)
+        #: depths of the nodes whose pullback a later backward may ask for
+        self.kept = sorted(reached - freed)
+        self.freed = frozenset(reached & freed)
+        #: leaves from which the live values that want gradients can be recorded anew, and the outputs of backwards
+        #: among their ancestors, which cannot
+        self.graph_leaves: tuple[int, ...] = ()
+        self.anchors: tuple[int, ...] = ()
+        if graph and not self.freed:
+            ancestors = self._ancestors(set(graph))
+            self.graph_leaves = tuple(n.slot for n in ancestors if n.kind == LEAF)
+            self.anchors = tuple(s for n in ancestors if n.kind == BACKWARD for s in range(n.slot, n.end))
+        differentiated = set(self.kept)
+        needed = set(self.live) | set(self.anchors)
+        for depth in self.kept:
+            needed.update(range(path[depth].slot, path[depth].end))
+        run: set[int] = set()
+        for node in reversed(path):
+            if not any(s in needed for s in range(node.slot, node.end)):
+                continue
+            run.add(node.depth)
+            if node.kind == BACKWARD:
+                pull = node.pull
+                assert pull is not None
+                differentiated |= pull.traversed
+                needed.update(pull.roots, pull.cotangents)
+                for depth in pull.traversed:
+                    needed.update(range(path[depth].slot, path[depth].end))
+            else:
+                needed.update(x for x in node.inputs if type(x) is int)
+        self.run_nodes = [path[d] for d in sorted(run)]
+        self.differentiated = differentiated
+
+    def _ancestors(self, needed: set[int]) -> list[Node]:
+        found = []
+        for node in reversed(self.path):
+            if any(s in needed for s in range(node.slot, node.end)):
+                found.append(node)
+                if node.kind != BACKWARD:
+                    needed.update(x for x in node.inputs if type(x) is int)
+        return found[::-1]
+
+    def leaves_needed_after(self) -> set[int]:
+        """Return the positions of the leaves whose arrays are still wanted after a run: they cannot be donated."""
+        found = {i for kind, i in (*self.places.values(), *self.residual_places) if kind == LEAF_ARRAY}
+        return found | {self.leaf_slots.index(s) for s in self.graph_leaves}
+
+    # -- emission ------------------------------------------------------------------------------------------------
+
+    def replay(self, args: Sequence[Any]) -> list[Any]:
+        """Run the path on arrays or tracers; return the outputs, and note where each live slot is found in them.
+
+        ``args`` are the float inputs and the int inputs, each packed in one array where there are any, then the leaves.
+        """
+        given = list(args)
+        ints = floats = None
+        if self.node.floats:
+            floats = given.pop(0)
+        if self.node.ints:
+            ints = given.pop(0)
+        leaves = given
+        env: dict[int, Any] = dict(zip(self.leaf_slots, leaves))
+        linear: dict[int, tape.Linear] = {}
+        for node in self.run_nodes:
+            if node.kind == OP:
+                args = [self._operand(x, env, floats, ints) for x in node.inputs]
+                if node.depth in self.differentiated:
+                    outs, linear[node.depth] = tape.linearize(node, args)
+                else:
+                    assert node.lowering is not None
+                    result = node.lowering.fn(*args)
+                    outs = (result,) if node.single else tuple(result)
+                for slot, out in enumerate(outs, node.slot):
+                    env[slot] = out
+            elif node.kind == VARIABLE:
+                env[node.slot] = env[node.inputs[0]]
+            elif node.kind == BACKWARD:
+                pull = node.pull
+                assert pull is not None
+                nodes = [self.path[d] for d in sorted(pull.traversed)]
+                flowing: dict[int, Any] = {}
+                for root, c in zip(pull.roots, pull.cotangents):
+                    flowing[root] = flowing[root] + env[c] if root in flowing else env[c]
+                flowing = tape.pull_back(nodes, flowing, linear)
+                for slot, (target, spec) in enumerate(zip(pull.targets, node.specs), node.slot):
+                    c = flowing.get(target)
+                    env[slot] = jnp.zeros(spec.aval.shape, spec.aval.dtype.np) if c is None else c
+        return self._outputs(env, linear, leaves)
+
+    @staticmethod
+    def _operand(x: Any, env: dict[int, Any], floats: Any, ints: Any) -> Any:
+        if type(x) is int:
+            return env[x]
+        kind, index = x
+        return index if kind == "c" else floats[index] if kind == "f" else ints[index]
+
+    def _outputs(self, env: dict[int, Any], linear: dict[int, tape.Linear], leaves: Sequence[Any]) -> list[Any]:
+        """Collect each distinct array once: XLA would return an input, or an output named twice, as a copy."""
+        outputs: list[Any] = []
+        place: dict[int, tuple[int, int]] = {id(a): (LEAF_ARRAY, i) for i, a in enumerate(leaves)}
+        self.places, self.residual_places, self.constants = {}, [], []
+
+        def put(array: Any) -> tuple[int, int]:
+            found = place.get(id(array))
+            if found is None:
+                if isinstance(array, (jax.Array, jax.core.Tracer)):
+                    found = place[id(array)] = (OUTPUT, len(outputs))
+                    outputs.append(array)
+                else:
+                    found = place[id(array)] = (CONSTANT, len(self.constants))
+                    self.constants.append(array)
+            return found
+
+        for slot in sorted({*self.live, *self.anchors}):
+            spec = self.producers[slot].specs[slot - self.producers[slot].slot]
+            array = env[slot]
+            if not isinstance(array, (jax.Array, jax.core.Tracer)):
+                array = env[slot] = jnp.asarray(array, spec.aval.dtype.np)
+            self.places[slot] = put(array)
+        for depth in self.kept:
+            one = linear[depth]
+            self.residual_counts[depth] = len(one.residuals)
+            self.apply[depth] = one.apply
+            self.residual_places.extend(put(a) for a in one.residuals)
+        return outputs
+
+    def residual_depths(self) -> list[int]:
+        """Return the depth of the node of each residual, in order."""
+        return [depth for depth in self.kept for _ in range(self.residual_counts[depth])]
+
+    # -- compiling and running -----------------------------------------------------------------------------------
+
+    def trace(self, args: Sequence[Any]) -> Any:
+        """Replay under ``jax.jit``'s tracing."""
+        start = time.perf_counter()
+
+        def tracegrad_program(*args: Any) -> list[Any]:
+            return self.replay(args)
+
+        numbers = bool(self.node.floats) + bool(self.node.ints)
+        donate = tuple(numbers + i for i in sorted(self.donated))
+        with jax.enable_x64(True):
+            traced = jax.jit(tracegrad_program, donate_argnums=donate, keep_unused=True).trace(*args)
+        self.record.trace_seconds += time.perf_counter() - start
+        return traced
+
+    def compile(self, traced: Any) -> None:
+        """Lower and compile what `trace` returned."""
+        start = time.perf_counter()
+        notice = threading.Timer(config.slow_compile, self._say_slow)
+        notice.daemon = True
+        notice.start()
+        try:
+            with jax.enable_x64(True), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
+                compiled = traced.lower().compile()
+        finally:
+            notice.cancel()
+        self._compiled = compiled
+        self.call = self._first_call
+        self.record.compile_seconds = time.perf_counter() - start
+        report.compiled(self.record)
+
+    def _first_call(self, *args: Any) -> Any:
+        """Call with JAX's checks, which build its C++ entry; later calls go there straight.
+
+        That skips a Python frame, and with it the one place where an interrupt could come between the run and the
+        storing of its outputs. Packed numbers are NumPy arrays of 64 bits, which JAX would narrow outside x64.
+        """
+        with jax.enable_x64(True):
+            outs = self._compiled(*args)
+        direct = getattr(self._compiled, "_call", None)
+        if direct is not None and not (self.node.floats or self.node.ints):
+            self.call = direct
+        return outs
+
+    def _say_slow(self) -> None:
+        file, line = self.record.where
+        print(f"tracegrad: compiling a program of {self.record.ops} operations, flushed at {file}:{line} ...",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+
+_recent: OrderedDict[int, Program] = OrderedDict()
+
+
+def keep(program: Program) -> None:
+    """Note that ``program`` runs; drop the least recently run where there are more than the bound."""
+    key = id(program)
+    if key in _recent:
+        _recent.move_to_end(key)
+        return
+    _recent[key] = program
+    while len(_recent) > config.max_programs:
+        _, old = _recent.popitem(last=False)
+        if old.node.programs is not None and old in old.node.programs:
+            old.node.programs.remove(old)
+
+
+def count() -> int:
+    """Return how many compiled programs are kept."""
+    return len(_recent)
+
+
+def all_programs() -> list[Program]:
+    """Return the programs kept, the least recently run first."""
+    return list(_recent.values())
+
+
+def clear() -> None:
+    """Forget every program and every trace."""
+    _recent.clear()
+    trie.clear()

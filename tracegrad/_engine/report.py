@@ -1,0 +1,92 @@
+"""What is known of each compiled program, for ``tracegrad.explain()`` and ``TRACEGRAD_LOG=programs``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tracegrad._config import config
+
+if TYPE_CHECKING:
+    from tracegrad._engine.trie import Node
+
+
+@dataclass
+class Record:
+    """One program's story."""
+
+    ops: int  # recorded operations in it
+    where: tuple[str, int]  # the user's file and line of the flush
+    reason: str  # why it was flushed
+    donated: int  # inputs donated
+    runs: int = 0
+    trace_seconds: float = 0.0
+    compile_seconds: float = 0.0  # lowering and compiling
+    run_seconds: float = 0.0  # dispatching all runs; a device may still be working
+    difference: str = ""  # where it left a trace that used to hit
+
+    @property
+    def hits(self) -> int:
+        """Runs after the first."""
+        return max(self.runs - 1, 0)
+
+
+@dataclass
+class _Totals:
+    compiled: int = 0
+    runs: int = 0
+    records: list[Record] = field(default_factory=list)
+
+
+totals = _Totals()
+
+
+def compiled(record: Record) -> None:
+    """Note a new program."""
+    totals.compiled += 1
+    totals.records.append(record)
+    if len(totals.records) > 4 * config.max_programs:
+        del totals.records[: config.max_programs]
+    if "programs" in config.log:
+        print("tracegrad:", line(record), file=sys.stderr, flush=True)
+
+
+def line(record: Record) -> str:
+    """Return one program's story in a line or two."""
+    file, number = record.where
+    text = (f"{record.ops} ops, flushed at {file}:{number} ({record.reason}), {record.hits} hits, "
+            f"trace {record.trace_seconds * 1e3:.0f} ms, compile {record.compile_seconds * 1e3:.0f} ms, "
+            f"run {record.run_seconds / max(record.runs, 1) * 1e3:.3f} ms, {record.donated} inputs donated")
+    return text + (f"\n    {record.difference}" if record.difference else "")
+
+
+def difference(path: list[Node]) -> str:
+    """Describe the first step at which a new path leaves those that were flushed before, or return ''."""
+    for node in path:
+        if node.stamp:
+            continue
+        assert node.parent is not None
+        known = [kid for kid in node.parent.kids.values() if kid.stamp and kid is not node]
+        if not known:
+            return ""
+        old = max(known, key=lambda kid: kid.stamp)
+        return f"differs from an earlier trace: was {describe(old)}, now {describe(node)}"
+    return ""
+
+
+def describe(node: Node) -> str:
+    """Return a node's op, operands and source line."""
+    file, number = node.where
+    what = node.lowering.name.removesuffix("0").removesuffix("Backward") if node.lowering else ""
+    kind = ("root", "mode", "leaf", "variable", what or "op", "backward")[node.kind]
+    specs = ", ".join(map(repr, node.specs))
+    numbers = [str(x[1]) for x in node.inputs if type(x) is tuple and x[0] == "c"]
+    text = f" with {', '.join(numbers)}" if numbers else ""
+    return f"{kind}{text} -> {specs} at {file}:{number}"
+
+
+def clear() -> None:
+    """Forget every record."""
+    totals.compiled = totals.runs = 0
+    totals.records.clear()

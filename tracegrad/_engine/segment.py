@@ -1,0 +1,127 @@
+"""A flushed piece of the tape: what a backward that comes after the flush still needs of it.
+
+A live value that wants gradients leaves its trace as a `SegmentOutput`. A later backward records the segment's
+pullback, which takes the residuals that the program returned, as one op of the then-current trace. For
+``create_graph`` the forward is recorded anew from the segment's leaves (`revive`), since then the pullback itself
+must be differentiable.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from tracegrad._engine import tape
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.program import CONSTANT, LEAF_ARRAY, Program
+from tracegrad._engine.value import Value, Variable
+
+_sequence = itertools.count()
+
+
+class SegmentOutput:
+    """Where gradients of a flushed value go: a slot of a segment."""
+
+    __slots__ = ("segment", "slot", "retains")
+
+    def __init__(self, segment: Segment, slot: int):
+        self.segment = segment
+        self.slot = slot
+        self.retains: Any = None  # weak reference to the handle that retains its gradient
+
+
+class Segment:
+    """One run of a program whose outputs may still be differentiated."""
+
+    __slots__ = ("order", "program", "sources", "leaves", "anchors", "residuals", "numbers", "freed", "outputs")
+
+    def __init__(self, program: Program, values: dict[int, Value], numbers: tuple[dict[int, float], dict[int, int]],
+                 outs: Sequence[Any], arrays: Sequence[Any]):  # fmt: skip
+        self.order = next(_sequence)
+        self.program = program
+        self.freed: set[int] = set()
+        self.outputs: dict[int, SegmentOutput] = {}
+        #: slot -> variable or earlier segment's output, for every leaf in which the segment's tape ends
+        self.sources: dict[int, Variable | SegmentOutput] = {}
+        for slot in program.graph_ends:
+            source = values[slot].source
+            if source is not None:
+                self.sources[slot] = source
+        #: per kept node's residual: its array
+        self.residuals: list[Any] = [
+            program.constants[i] if kind == CONSTANT else arrays[i] if kind == LEAF_ARRAY else outs[i]
+            for kind, i in program.residual_places
+        ]
+        intact = not program.freed
+        #: what `revive` starts from; None once part of the tape is freed
+        self.leaves: dict[int, Value] | None = {s: values[s] for s in program.graph_leaves} if intact else None
+        self.anchors: dict[int, Any] = {}
+        if intact:
+            for slot in program.anchors:
+                kind, i = program.places[slot]
+                self.anchors[slot] = arrays[i] if kind == LEAF_ARRAY else outs[i]
+        self.numbers = numbers if intact else ({}, {})
+
+    def output(self, slot: int) -> SegmentOutput:
+        """Return the one `SegmentOutput` of ``slot``."""
+        found = self.outputs.get(slot)
+        if found is None:
+            found = self.outputs[slot] = SegmentOutput(self, slot)
+        return found
+
+    def traversal(self, roots: tuple[int, ...], targets: frozenset[int] | None) -> tuple[frozenset[int], tuple[int, ...]]:
+        """Return the nodes pulled through from ``roots``, and the slots whose gradients come out."""
+        cache = self.program.traversals
+        found = cache.get((roots, targets))
+        if found is None:
+            wanted = None if targets is None else set(targets)
+            traversed, ends = tape.reach(self.program.path, roots, wanted)
+            found = cache[(roots, targets)] = (traversed, tuple(ends))
+        return found
+
+    def touches_freed(self, traversed: frozenset[int]) -> bool:
+        """Whether a backward through these nodes needs values that an earlier one freed."""
+        return not (self.freed.isdisjoint(traversed) and self.program.freed.isdisjoint(traversed))
+
+    def free(self, traversed: frozenset[int]) -> None:
+        """Mark what these nodes saved as freed, and let go of its arrays."""
+        program = self.program
+        position = 0
+        for depth in program.kept:
+            count = program.residual_counts[depth]
+            if depth in traversed:
+                node = program.path[depth]
+                if node.lowering is not None and node.lowering.saves:
+                    self.freed.add(depth)
+                    self.leaves = None
+                    self.anchors = {}
+                    self.residuals[position : position + count] = [None] * count
+            position += count
+
+    def residuals_of(self, traversed: frozenset[int]) -> list[Any]:
+        """Return the residual arrays of these nodes, in order."""
+        program = self.program
+        kinds = zip(program.residual_depths(), program.residual_places, self.residuals)
+        return [a for depth, (kind, _), a in kinds if depth in traversed and kind != CONSTANT]
+
+
+def pull_rule(*args: Any) -> Lowering:
+    """The rule of the op that a backward records for a segment.
+
+    Operands are the residual arrays of the traversed nodes, those that are constants left out, and one cotangent per
+    root; the params are the program, the roots, the traversed nodes and the slots whose gradients come out.
+    """
+    program, roots, traversed, ends = args[-4:]
+    nodes = [program.path[d] for d in sorted(traversed)]
+
+    def fn(*arrays: Any) -> tuple[Any, ...]:
+        given = iter(arrays)
+        linear = {d: tape.Linear([], program.apply[d]) for d in traversed}
+        for depth, (kind, i) in zip(program.residual_depths(), program.residual_places):
+            if depth in traversed:
+                linear[depth].residuals.append(program.constants[i] if kind == CONSTANT else next(given))
+        flowing = tape.pull_back(nodes, dict(zip(roots, given)), linear)
+        return tuple(flowing[slot] for slot in ends)
+
+    return Lowering(fn, name="SegmentBackward0", differentiable=False)

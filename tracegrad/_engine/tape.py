@@ -1,0 +1,149 @@
+"""The tape: which recorded ops a backward pulls through, and how cotangents flow along them.
+
+A recorded op is the unit of differentiation. Where a backward (or a segment, `segment.py`) needs it, its forward is
+emitted through ``jax.vjp``, once, and every backward of the program pulls on that one pullback.
+
+NOTE [Conjugates] JAX's and PyTorch's gradients of complex tensors are conjugates of each other. Every cotangent that
+is a value of a trace is PyTorch's; `pull_back` converts where it begins and where it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+
+
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """What one backward does: static, so it hangs on the node."""
+
+    roots: tuple[int, ...]  # slots differentiated
+    cotangents: tuple[int, ...]  # the slots of their cotangents
+    targets: tuple[int, ...]  # slots whose gradients come out, the leaves in the order in which they were reached
+    traversed: frozenset[int]  # depths of the nodes pulled through
+    frees: bool  # whether these nodes' saved values are freed after it
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """An op linearised at its operands: flat residuals and a static function of them."""
+
+    residuals: list[Any]
+    apply: Callable[[Sequence[Any], Sequence[Any]], list[Any]]  # (residuals, out cotangents) -> wanted cotangents
+
+
+def producers(path: Sequence[Node]) -> dict[int, Node]:
+    """Return the node that makes each slot."""
+    return {slot: node for node in path for slot in range(node.slot, node.end)}
+
+
+def freed(path: Sequence[Node]) -> set[int]:
+    """Return the depths of the nodes whose saved values an earlier backward of this path has freed."""
+    depths: set[int] = set()
+    for node in path:
+        if node.kind == BACKWARD and node.pull is not None and node.pull.frees:
+            depths.update(d for d in node.pull.traversed if _saves(path[d]))
+    return depths
+
+
+def _saves(node: Node) -> bool:
+    return node.lowering is not None and node.lowering.saves
+
+
+def reach(path: Sequence[Node], roots: Sequence[int],
+          targets: set[int] | None = None) -> tuple[frozenset[int], list[int]]:  # fmt: skip
+    """Return the depths of the nodes that a backward from ``roots`` pulls through, and the slots it ends in.
+
+    Without ``targets`` it ends in every leaf that wants gradients. With them, only what lies on a way to one of them
+    is pulled through; leaves are among the ways where their slot is in ``targets``.
+    """
+    leads: set[int] | None = None
+    if targets is not None:
+        leads = set(targets)
+        for node in path:
+            if node.kind == OP and any(node.inputs[i] in leads for i in node.wanted):
+                leads.update(range(node.slot, node.end))
+    needed = set(roots)
+    traversed: set[int] = set()
+    ends: list[int] = []
+    for node in reversed(path):
+        if not any(slot in needed for slot in range(node.slot, node.end)):
+            continue
+        if node.kind in (LEAF, VARIABLE):
+            if node.spec.wants and (targets is None or node.slot in targets):
+                ends.append(node.slot)
+        elif node.kind == OP and node.wanted:
+            ends.extend(s for s in range(node.slot, node.end) if targets is not None and s in targets and s in needed)
+            if leads is None or any(node.inputs[i] in leads for i in node.wanted):
+                traversed.add(node.depth)
+                needed.update(node.inputs[i] for i in node.wanted)
+    return frozenset(traversed), ends[::-1]
+
+
+def linearize(node: Node, operands: Sequence[Any]) -> tuple[tuple[Any, ...], Linear]:
+    """Run ``node`` on ``operands`` and return its outputs with its pullback."""
+    lowering = node.lowering
+    assert lowering is not None
+    wanted = node.wanted
+    if lowering.forward is not None and lowering.backward is not None:
+        outs, saved = lowering.forward(*operands)
+        residuals, tree = jax.tree_util.tree_flatten(saved)
+        backward, single = lowering.backward, node.single
+
+        def apply_own(arrays: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+            saved = jax.tree_util.tree_unflatten(tree, arrays)
+            result = backward(saved, cotangents[0] if single else tuple(cotangents))
+            return [result[i] for i in wanted]
+
+        return (outs,) if single else tuple(outs), Linear(residuals, apply_own)
+
+    def of_wanted(*inputs: Any) -> Any:
+        args = list(operands)
+        for i, x in zip(wanted, inputs):
+            args[i] = x
+        return lowering.fn(*args)
+
+    outs, pullback = jax.vjp(of_wanted, *[operands[i] for i in wanted])
+    residuals, tree = jax.tree_util.tree_flatten(pullback)
+    single = node.single
+
+    def apply(arrays: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        pull = jax.tree_util.tree_unflatten(tree, arrays)
+        return list(pull(cotangents[0] if single else tuple(cotangents)))
+
+    return (outs,) if single else tuple(outs), Linear(residuals, apply)
+
+
+def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[int, Linear]) -> dict[int, Any]:
+    """Carry ``cotangents`` (slot -> array) back through ``nodes``, given in recorded order; return those of all slots."""
+    flowing = {slot: _conj(c) for slot, c in cotangents.items()}
+    for node in reversed(nodes):
+        outs = [flowing.get(slot) for slot in range(node.slot, node.end)]
+        if all(c is None for c in outs):
+            continue
+        full = [_zero(spec.aval) if c is None else c for c, spec in zip(outs, node.specs)]
+        one = linear[node.depth]
+        for i, c in zip(node.wanted, one.apply(one.residuals, full)):
+            if c is None:
+                continue
+            slot = node.inputs[i]
+            known = flowing.get(slot)
+            flowing[slot] = c if known is None else known + c
+    return {slot: _conj(c) for slot, c in flowing.items()}
+
+
+def _zero(of: Any) -> Any:
+    if not of.dtype.is_inexact:
+        return np.zeros(of.shape, jax.dtypes.float0)
+    return jnp.zeros(of.shape, of.dtype.np)
+
+
+def _conj(c: Any) -> Any:
+    return jnp.conj(c) if jnp.iscomplexobj(c) else c

@@ -1,0 +1,472 @@
+"""Recording: the hit path, which is the product, and the miss path, where all the intelligence goes.
+
+NOTE [One commit] An op changes the trace in two adjacent stores, ``trace.values[slot] = value`` and
+``trace.node = kid``, after checking that ``trace.node`` is still the node it looked up. CPython runs signal handlers,
+finalizers' garbage collections and other threads at calls and at loop ends only, never between these three
+steps; so whatever ran before them (a ``__del__`` that records, a handler, another thread that flushed this trace) shows as a changed
+``trace.node``, and the op is recorded again. An interrupt leaves at worst an entry beyond ``node.end``, which the next
+record overwrites. No lock, no repair.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from tracegrad import _device
+from tracegrad._config import config
+from tracegrad._engine import sites, trie
+from tracegrad._engine.op import Prepared, Rule, number_token, prepare
+from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
+from tracegrad._engine.value import Aval, Input, Number, Spec, Value, Variable
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+GRAD, NO_GRAD, INFERENCE = Mode(True, False), Mode(False, False), Mode(False, True)
+
+
+class Shadow:
+    """Stands where a trace's node does when no look-up may hit: the trace is closed, or flushes after every op."""
+
+    __slots__ = ("kids", "real")
+
+    def __init__(self, real: Node):
+        self.kids: dict[Any, Node] = {}
+        self.real = real
+
+
+class Trace:
+    """The operations of one thread since its last flush."""
+
+    __slots__ = ("node", "values", "floats", "ints", "arrays", "immediate", "inline", "closed", "final",
+                 "has_backward", "retained", "reason", "run")  # fmt: skip
+
+    def __init__(self, mode: Mode, immediate: bool = False, inline: bool = False):
+        root = trie.root(mode)
+        self.node: Node | Shadow = Shadow(root) if immediate else root
+        self.values: dict[int, Value] = {}  # slot -> value; dead ones included, see `program.live_slots`
+        self.floats: dict[int, float] = {}  # input numbers
+        self.ints: dict[int, int] = {}
+        self.arrays: dict[int, int] = {}  # id(array) -> the slot of its leaf
+        self.immediate = immediate  # flush after every op
+        self.inline = inline  # replay in the surrounding JAX trace, without jit
+        self.closed = False
+        self.final: Node | None = None  # the last node, once closed
+        self.has_backward = False
+        self.retained: dict[int, Any] = {}  # slot -> weak reference to the handle that retains its gradient
+        self.reason = ""
+        self.run: Any = None  # the flush in progress, see `flush.Run`
+
+
+class _State(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.mode = GRAD
+        self.eager = 0
+        self.trace = Trace(GRAD)
+
+
+state = _State()
+_new = object.__new__
+_Tensor: type[Tensor]
+_flush: Callable[[Trace, str], None]
+
+
+def bind(tensor: type[Tensor], flush: Callable[[Trace, str], None]) -> None:
+    """Set the handle class that ops return, and what flushes a trace (both live above this layer)."""
+    global _Tensor, _flush
+    _Tensor, _flush = tensor, flush
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Keep the garbage collector off: a finalizer that records inside JAX's tracing would dead-lock."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+# -- the hit path -----------------------------------------------------------------------------------------------
+
+
+def unary(rule: Rule, fn: Any, input: Tensor) -> Any:
+    """Record an op of one tensor: ``rule(aval, fn)`` says how it runs. ``fn`` alone is its key."""
+    trace = state.trace
+    try:
+        v = input._value
+    except AttributeError:
+        raise _not_a_tensor(input) from None
+    slot = v.slot if v.trace is trace else enter(trace, v)
+    node = trace.node
+    kid = node.kids.get((fn, slot))
+    if kid is None:
+        return miss(rule, (fn,), (input,), fn)
+    value = Value()
+    value.trace = trace
+    value.slot = kid.slot
+    value.spec = kid.spec
+    value.array = value.source = None
+    tensor = _new(_Tensor)
+    tensor._value = value
+    if trace.node is node:
+        trace.values[kid.slot] = value
+        trace.node = kid
+        return tensor
+    return unary(rule, fn, input)
+
+
+def binary(rule: Rule, fn: Any, a: Any, b: Any) -> Any:
+    """Record an op of two operands: ``rule(a, b, fn)`` says how it runs. ``fn`` alone is its key."""
+    trace = state.trace
+    try:
+        va = a._value
+        vb = b._value
+    except AttributeError:
+        return record(rule, (fn,), a, b)
+    slot_a = va.slot if va.trace is trace else enter(trace, va)
+    slot_b = vb.slot if vb.trace is trace else enter(trace, vb)
+    node = trace.node
+    kid = node.kids.get((fn, slot_a, slot_b))
+    if kid is None:
+        return miss(rule, (fn,), (a, b), fn)
+    value = Value()
+    value.trace = trace
+    value.slot = kid.slot
+    value.spec = kid.spec
+    value.array = value.source = None
+    tensor = _new(_Tensor)
+    tensor._value = value
+    if trace.node is node:
+        trace.values[kid.slot] = value
+        trace.node = kid
+        return tensor
+    return binary(rule, fn, a, b)
+
+
+def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
+    """Record any op: ``rule(*operands, *params)`` says how it runs. Operands are tensors and Python numbers."""
+    trace = state.trace
+    key = [rule, params]
+    numbers = False
+    for x in operands:
+        try:
+            v = x._value
+        except AttributeError:
+            numbers = True
+            key.append(_number_key(x))
+            continue
+        key.append(v.slot if v.trace is trace else enter(trace, v))
+    node = trace.node
+    kid = node.kids.get(tuple(key))
+    if kid is None:
+        if not numbers:
+            return miss(rule, params, operands)
+        kid = node.kids.get(_changing_key(key))
+        if kid is None:
+            return miss(rule, params, operands)
+    if not kid.single or kid.numbers:
+        tensors = commit(trace, node, kid, operands)
+        return record(rule, params, *operands) if tensors is None else tensors
+    value = Value()
+    value.trace = trace
+    value.slot = kid.slot
+    value.spec = kid.spec
+    value.array = value.source = None
+    tensor = _new(_Tensor)
+    tensor._value = value
+    if trace.node is node:
+        trace.values[kid.slot] = value
+        trace.node = kid
+        return tensor
+    return record(rule, params, *operands)
+
+
+def enter(trace: Trace, value: Value) -> int:
+    """Make ``value`` a leaf of ``trace`` and return its slot; a value pending in another trace is flushed first."""
+    array = value.array
+    if array is None:
+        array = force(value)
+    if type(array) is np.ndarray:
+        array = value.array = _to_device(array, value.spec.aval)
+    known = trace.arrays.get(id(array))
+    if known is not None:
+        first = trace.values[known]
+        if first.array is array and first.spec is value.spec and first.source is value.source:
+            value.slot = known
+            value.trace = trace
+            return known
+    if isinstance(array, jax.core.Tracer) and not trace.inline:
+        return -1  # no trace but an inline one takes it: the key misses, and the miss path changes the trace
+    while True:
+        node = trace.node
+        kid = node.kids.get(value.spec)
+        if kid is None:
+            kid = node.real.kids.get(value.spec) or _grow_leaf(node.real, value.spec)
+        if trace.closed:
+            return -1
+        slot = kid.slot
+        after = Shadow(kid) if trace.immediate else kid
+        if trace.node is node:
+            trace.values[slot] = value
+            trace.arrays[id(array)] = slot
+            value.slot = slot
+            value.trace = trace
+            trace.node = after
+            return slot
+
+
+def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ...]) -> Any:
+    """Append ``kid`` to ``trace``, unless it moved on from ``node``: then return None."""
+    for operand, is_float, index in kid.numbers:
+        x = operands[operand]
+        number = x.value if type(x) is Input else x
+        if is_float:
+            trace.floats[index] = number
+        else:
+            trace.ints[index] = number
+    fresh: dict[int, Value] = {}
+    tensors = []
+    for slot, spec in enumerate(kid.specs, kid.slot):
+        value = Value()
+        value.trace = trace
+        value.slot = slot
+        value.spec = spec
+        value.array = value.source = None
+        tensor = _new(_Tensor)
+        tensor._value = value
+        fresh[slot] = value
+        tensors.append(tensor)
+    after = Shadow(kid) if trace.immediate else kid
+    trace.values.update(fresh)
+    if trace.node is node:
+        trace.node = after
+        return tensors[0] if kid.single else tuple(tensors)
+    return None
+
+
+# -- the miss path ----------------------------------------------------------------------------------------------
+
+
+def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: Any = None) -> Any:
+    """Record an op whose node may not exist yet. ``short`` is its key where the rule and params are not."""
+    with collection_paused():
+        while True:
+            trace = open_trace(operands)
+            slots: list[Any] = [short] if short is not None else [rule, params]
+            for x in operands:
+                value = getattr(x, "_value", None)
+                if value is None:
+                    slots.append(_number_key(x))
+                else:
+                    slots.append(value.slot if value.trace is trace else enter(trace, value))
+            if trace.closed:
+                continue
+            node = trace.node
+            real = node.real
+            kid = _find(real, slots)
+            if kid is None:
+                kid = _grow(trace, real, rule, params, operands, slots)
+                if kid is None:
+                    continue
+            result = commit(trace, node, kid, operands)
+            if result is None:
+                continue
+            if trace.immediate:
+                _flush(trace, "a JAX tracer" if trace.inline else "eager()")
+            return result
+
+
+def _find(node: Node, key: list[Any]) -> Node | None:
+    return node.kids.get(tuple(key)) or node.kids.get(_changing_key(key))
+
+
+def open_trace(operands: tuple[Any, ...] = ()) -> Trace:
+    """Return this thread's open trace, of the kind that ``operands`` and the modes need."""
+    inline = any(isinstance(x._value.array, jax.core.Tracer) for x in operands if hasattr(x, "_value"))
+    immediate = inline or state.eager > 0
+    trace = state.trace
+    if not trace.closed and trace.node is not None:
+        if trace.inline == inline and trace.immediate == immediate:
+            return trace
+        if trace.inline and not inline and trace.node.real.kind == trie.ROOT:
+            pass
+        else:
+            _flush(trace, "a JAX tracer follows" if inline else "the way of recording changes")
+    state.trace = trace = Trace(state.mode, immediate, inline)
+    return trace
+
+
+def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...],
+          key: list[Any]) -> Node | None:  # fmt: skip
+    """Make the node for an op that was never recorded after this history; None where the trace was cut instead."""
+    values = [getattr(x, "_value", None) for x in operands]
+    if node.weight >= config.max_pending:
+        _flush(trace, f"{node.weight} pending operations")
+        return None
+    if node.mode.grad and any(v is not None and v.array is None and v.source is not None for v in values):
+        # A new variable is made concrete before its first use: what made it (the initialisation of a model, an
+        # in-place update) runs once and must not be compiled into the program that uses it every step.
+        _flush(trace, "a new variable is used")
+        return None
+    numbers = tuple(_number_key(x) for x in operands if not hasattr(x, "_value"))
+    changing, site = False, None
+    if numbers:
+        changing = any(type(x) is Input for x in operands)
+        if not changing and any(type(n) is tuple and n[0] in (int, float) for n in numbers):
+            changing, site = sites.is_changing(rule, params, numbers, node)
+        if changing:
+            key = list(_changing_key(key))
+    described: list[Aval | Number] = []
+    for x, v in zip(operands, values):
+        if v is not None:
+            described.append(v.spec.aval)
+        else:
+            kind, number = type(x), x
+            if kind is Input:
+                kind, number = type(x.value), x.value
+            described.append(Number(kind, None if changing and kind in (int, float) else number))
+    prepared = prepare(rule, params, described)
+    kid = _op_node(node, tuple(key), prepared, described, values, operands, key)
+    kid.rule, kid.params = rule, params
+    kid.where = sites.user_line()
+    if site is not None and not changing:
+        site.static.append((node, tuple(key)))
+    return node.kids.setdefault(tuple(key), kid)
+
+
+def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | Number], values: list[Any],
+             operands: tuple[Any, ...], slots: list[Any]) -> Node:  # fmt: skip
+    kid = Node(parent, key, OP, parent.mode)
+    lowering = prepared.lowering
+    inputs: list[Any] = []
+    numbers = []
+    wanted = []
+    for i, (what, value) in enumerate(zip(described, values)):
+        if value is not None:
+            inputs.append(value.slot)
+            if value.spec.wants and lowering.differentiable and parent.mode.grad:
+                wanted.append(i)
+        elif isinstance(what, Number) and what.value is None:
+            is_float = what.kind is float
+            index = kid.floats if is_float else kid.ints
+            numbers.append((i, is_float, index))
+            inputs.append(("f" if is_float else "i", index))
+            if is_float:
+                kid.floats += 1
+            else:
+                kid.ints += 1
+        else:
+            assert isinstance(what, Number)
+            inputs.append(("c", what.value))
+    kid.inputs, kid.numbers = tuple(inputs), tuple(numbers)
+    kid.give(tuple(a.wanting if wanted and a.dtype.is_inexact else a.plain for a in prepared.outs))
+    kid.wanted = tuple(wanted) if any(s.wants for s in kid.specs) else ()
+    kid.lowering, kid.single = lowering, prepared.single
+    kid.weight += 1
+    return kid
+
+
+def _grow_leaf(node: Node, spec: Spec) -> Node:
+    kid = Node(node, spec, LEAF, node.mode)
+    kid.give((spec,))
+    kid.leaves += 1
+    kid.where = sites.user_line()
+    return node.kids.setdefault(spec, kid)
+
+
+def mark_variable(value: Value, variable: Variable) -> Value:
+    """Return ``value`` as a leaf of the tape that gradients of ``variable`` go to."""
+    if value.array is not None:
+        fresh = Value()
+        fresh.trace, fresh.slot, fresh.array = None, -1, value.array
+        fresh.spec, fresh.source = value.spec.aval.wanting, variable
+        return fresh
+    while True:
+        trace = state.trace
+        slot = value.slot if value.trace is trace else enter(trace, value)
+        node = trace.node
+        if trace.closed or value.array is not None:
+            return mark_variable(value, variable)
+        key = ("variable", slot)
+        kid = node.real.kids.get(key)
+        if kid is None:
+            kid = Node(node.real, key, VARIABLE, node.real.mode)
+            kid.inputs = (slot,)
+            kid.give((value.spec.aval.wanting,))
+            kid.where = sites.user_line()
+            kid = node.real.kids.setdefault(key, kid)
+        fresh = Value()
+        fresh.trace, fresh.slot, fresh.spec, fresh.array, fresh.source = trace, kid.slot, kid.spec, None, variable
+        after = Shadow(kid) if trace.immediate else kid
+        if trace.node is node:
+            trace.values[kid.slot] = fresh
+            trace.node = after
+            if trace.immediate:
+                _flush(trace, "eager()")
+            return fresh
+
+
+def set_mode(mode: Mode) -> None:
+    """Switch this thread's ambient mode; recorded as a node when an op follows."""
+    state.mode = mode
+    trace = state.trace
+    if trace.closed:
+        return
+    node = trace.node
+    real = node.real
+    if real.kind == trie.ROOT:
+        state.trace = Trace(mode, trace.immediate, trace.inline)
+        return
+    if real.kind == trie.MODE:
+        assert real.parent is not None
+        real = real.parent
+    if real.mode is not mode:
+        kid = real.kids.get(mode)
+        if kid is None:
+            kid = real.kids.setdefault(mode, Node(real, mode, trie.MODE, mode))
+        real = kid
+    trace.node = Shadow(real) if trace.immediate else real
+
+
+def force(value: Value) -> Any:
+    """Return the array of ``value``, flushing the trace in which it is pending."""
+    while value.array is None:
+        trace = value.trace
+        assert trace is not None
+        _flush(trace, "a value was read")
+    return value.array
+
+
+def _to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        return jax.device_put(array, _device.to_jax(of.device))
+
+
+def _number_key(x: Any) -> Any:
+    kind = type(x)
+    if kind is Input:
+        return type(x.value)
+    if kind is float or kind is int or kind is bool or kind is complex:
+        return (kind, x) if x and x == x else number_token(x)
+    raise _not_a_tensor(x)
+
+
+def _changing_key(key: list[Any]) -> tuple[Any, ...]:
+    return tuple(k[0] if type(k) is tuple and len(k) == 2 and k[0] in (int, float) else k for k in key)
+
+
+def _not_a_tensor(x: Any) -> TypeError:
+    return TypeError(f"expected Tensor as element, but got {type(x).__name__}")

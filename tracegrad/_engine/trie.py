@@ -1,0 +1,175 @@
+"""The trie of all traces of this process: a node is "after this exact history, this op on these slots".
+
+Recording looks up ``node.kids[key]``. The path from the root to a node is a whole trace, so what was found out
+about it once (avals, which outputs want gradients, compiled programs) hangs on its nodes for ever after.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracegrad._config import config
+from tracegrad._engine.op import Lowering, Rule
+from tracegrad._engine.value import Spec
+
+if TYPE_CHECKING:
+    from tracegrad._engine.program import Program
+    from tracegrad._engine.tape import Pull
+
+ROOT, MODE, LEAF, VARIABLE, OP, BACKWARD = range(6)
+
+
+class Mode:
+    """The ambient modes that change an op's meaning. One object per combination, so a dict key."""
+
+    __slots__ = ("grad", "inference")
+
+    def __init__(self, grad: bool, inference: bool):
+        self.grad = grad
+        self.inference = inference
+
+
+class Node:
+    """One recorded step and everything that is known of it. Shared by every trace that has this history."""
+
+    __slots__ = (
+        "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
+        "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
+        "where", "programs", "pull", "stamp", "real", "weight",
+    )  # fmt: skip
+    parent: Node | None
+    key: Any
+    kids: dict[Any, Node]
+    kind: int
+    mode: Mode
+    depth: int  # index in the path
+    slot: int  # the first output's slot
+    spec: Spec  # the first output's spec
+    specs: tuple[Spec, ...]  # the outputs' specs
+    end: int  # slots in use after this node
+    single: bool  # one tensor comes back rather than a tuple
+    rule: Rule | None
+    params: tuple[Any, ...]
+    lowering: Lowering | None
+    inputs: tuple[Any, ...]  # per operand: a slot, ("f", index) / ("i", index) of an input number, ("c", number)
+    numbers: tuple[tuple[int, bool, int], ...]  # (operand, is float, index) of each number that is an input
+    wanted: tuple[int, ...]  # operands whose gradient is wanted
+    floats: int  # float inputs in use after this node
+    ints: int  # int inputs in use after this node
+    leaves: int  # leaves entered after this node
+    where: tuple[str, int]  # the user's file and line
+    programs: list[Program] | None  # compiled for traces that were flushed here
+    pull: Pull | None  # what a BACKWARD node differentiates
+    stamp: int  # flush counter when a trace last ended here
+    real: Node  # itself; an immediate trace's node has the trie's own node here
+    weight: int  # operations since the root, a segment's pullback counted with all of its own
+
+    def __init__(self, parent: Node | None, key: Any, kind: int, mode: Mode):
+        global _count
+        self.parent = parent
+        self.key = key
+        self.kids = {}
+        self.kind = kind
+        self.mode = mode
+        self.depth = parent.depth + 1 if parent else -1
+        self.slot = self.end = parent.end if parent else 0
+        self.specs = ()
+        self.single = True
+        self.rule = None
+        self.params = ()
+        self.lowering = None
+        self.inputs = self.numbers = self.wanted = ()
+        self.floats = parent.floats if parent else 0
+        self.ints = parent.ints if parent else 0
+        self.leaves = parent.leaves if parent else 0
+        self.where = ("", 0)
+        self.programs = None
+        self.pull = None
+        self.stamp = 0
+        self.real = self
+        self.weight = parent.weight if parent else 0
+        _count += 1
+
+    def give(self, specs: tuple[Spec, ...]) -> None:
+        """Set the outputs."""
+        self.specs = specs
+        if specs:
+            self.spec = specs[0]
+        self.end = self.slot + len(specs)
+
+    def path(self) -> list[Node]:
+        """Return the nodes from the root's child to this one."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None and node.kind != ROOT:
+            nodes.append(node)
+            node = node.parent
+        nodes.reverse()
+        return nodes
+
+    @property
+    def name(self) -> str:
+        """PyTorch's name of this op's backward node."""
+        return self.lowering.name if self.lowering else ""
+
+
+_count = 0
+clock = 0
+_roots: dict[Mode, Node] = {}
+
+
+def root(mode: Mode) -> Node:
+    """Return the node at which traces that begin in ``mode`` start."""
+    found = _roots.get(mode)
+    if found is None:
+        found = _roots.setdefault(mode, Node(None, None, ROOT, mode))
+    return found
+
+
+def size() -> int:
+    """Return how many nodes the trie has."""
+    return _count
+
+
+def tick() -> int:
+    """Advance and return the flush counter; prune the trie where it has outgrown ``TRACEGRAD_MAX_TRIE``."""
+    global clock
+    clock += 1
+    if _count > config.max_trie:
+        prune()
+    return clock
+
+
+def prune() -> None:
+    """Drop the least recently flushed half of the traces."""
+    global _count
+    order: list[Node] = []
+    stack = list(_roots.values())
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack.extend(node.kids.values())
+    latest: dict[int, int] = {}
+    for node in reversed(order):
+        latest[id(node)] = max([node.stamp, *(latest[id(kid)] for kid in node.kids.values())])
+    stamps = sorted(latest[id(node)] for node in order if not node.kids)
+    threshold = stamps[len(stamps) // 2] if stamps else 0
+    for node in order:
+        for key, kid in list(node.kids.items()):
+            if latest[id(kid)] < threshold or (latest[id(kid)] == threshold == 0):
+                del node.kids[key]
+    _count = 0
+    stack = list(_roots.values())
+    while stack:
+        node = stack.pop()
+        _count += 1
+        stack.extend(node.kids.values())
+
+
+def clear() -> None:
+    """Forget every trace."""
+    global _count
+    for node in _roots.values():
+        node.kids.clear()
+        node.programs = None
+    _count = len(_roots)

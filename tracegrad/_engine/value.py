@@ -1,0 +1,133 @@
+"""What flows through a trace: abstract values, SSA values, variables, and the records tying them to gradients."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from tracegrad import _device
+from tracegrad._device import Device
+from tracegrad._dtype import DType
+
+if TYPE_CHECKING:
+    from tracegrad._engine.segment import SegmentOutput
+    from tracegrad._engine.trace import Trace
+
+
+class Spec:
+    """An aval plus whether gradients are wanted: all that a trace knows of a slot. Interned, so a dict key."""
+
+    __slots__ = ("aval", "wants")
+    aval: Aval
+    wants: bool
+
+    def __repr__(self) -> str:
+        return f"{self.aval}{' wants grad' if self.wants else ''}"
+
+
+class Aval:
+    """An abstract value: shape, dtype and device. Interned: equal avals are one object."""
+
+    __slots__ = ("shape", "dtype", "device", "plain", "wanting", "struct")
+    shape: tuple[int, ...]
+    dtype: DType
+    device: Device
+    plain: Spec  # this aval where no gradient is wanted
+    wanting: Spec  # this aval where gradients are wanted
+    struct: jax.ShapeDtypeStruct
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    def __repr__(self) -> str:
+        return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
+
+
+_avals: dict[tuple[tuple[int, ...], DType, Device], Aval] = {}
+
+
+def aval(shape: tuple[int, ...], dtype: DType, device: Device | None = None) -> Aval:
+    """Return the interned aval of ``shape``, ``dtype`` and ``device`` (the default device when None)."""
+    device = device or _device.default()
+    key = (shape, dtype, device)
+    found = _avals.get(key)
+    if found is not None:
+        return found
+    made = Aval()
+    made.shape, made.dtype, made.device = key
+    made.struct = jax.ShapeDtypeStruct(shape, dtype.np)
+    made.plain, made.wanting = Spec(), Spec()
+    made.plain.aval = made.wanting.aval = made
+    made.plain.wants, made.wanting.wants = False, True
+    return _avals.setdefault(key, made)
+
+
+class Number:
+    """A Python number among an op's operands: ``value`` is None once the number is an input of the program."""
+
+    __slots__ = ("kind", "value")
+
+    def __init__(self, kind: type, value: Any = None):
+        self.kind = kind
+        self.value = value
+
+    @property
+    def category(self) -> int:
+        """The dtype category that the number takes part in promotion with."""
+        return (bool, int, float, complex).index(self.kind)
+
+
+class Input:
+    """Wraps a Python number that is an input of the program from its first use on, such as a learning rate."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float | int):
+        self.value = value
+
+
+class Variable:
+    """The identity to which gradients go (PyTorch's AccumulateGrad); shared by a leaf handle's successive values."""
+
+    __slots__ = ("handle", "__weakref__")
+    handle: weakref.ref[Any]
+
+    def __init__(self, handle: Any):
+        self.handle = weakref.ref(handle)
+
+
+class Value:
+    """An immutable SSA value: pending (a slot of a trace) or concrete (one array). See ``docs/architecture.md``.
+
+    ``slot`` is valid in ``trace`` alone. A concrete value keeps the slot under which it last entered a trace.
+    """
+
+    __slots__ = ("trace", "slot", "spec", "array", "source", "__weakref__")
+    trace: Trace | None
+    slot: int
+    spec: Spec
+    array: Any  # jax.Array, a JAX tracer, a private NumPy copy not yet on the device, or None while pending
+    source: Variable | SegmentOutput | None  # where gradients of this value go; None while pending in a trace
+
+
+def concrete(array: Any, of: Aval, source: Variable | SegmentOutput | None = None) -> Value:
+    """Return a value that holds ``array``."""
+    value = Value()
+    value.trace = None
+    value.slot = -1
+    value.spec = of.plain if source is None else of.wanting
+    value.array = array
+    value.source = source
+    return value

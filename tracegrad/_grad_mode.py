@@ -1,0 +1,130 @@
+"""Grad mode: contexts and decorators that switch whether ops are recorded for gradients."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from tracegrad._engine.trace import GRAD, INFERENCE, NO_GRAD, set_mode, state
+from tracegrad._engine.trie import Mode
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def is_grad_enabled() -> bool:
+    """Return whether ops on tensors that want gradients are recorded for them in this thread."""
+    return state.mode.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    """Return whether this thread is inside ``inference_mode``."""
+    return state.mode.inference
+
+
+class _ModeContext:
+    """A context manager, and a decorator, that runs its body in one mode."""
+
+    _mode: Mode
+    _before: Mode
+
+    def __enter__(self) -> None:
+        self._before = state.mode
+        if self._mode is not self._before:
+            set_mode(self._mode)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:  # fmt: skip
+        if state.mode is not self._before:
+            set_mode(self._before)
+
+    def _clone(self) -> _ModeContext:
+        clone = object.__new__(type(self))
+        clone._mode = self._mode
+        return clone
+
+    def __call__(self, function: F) -> F:
+        """Return ``function`` run in this mode; of a generator function, each resumption is."""
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generate(*args: Any, **kwargs: Any) -> Any:
+                generator = function(*args, **kwargs)
+                sent = None
+                while True:
+                    with self._clone():
+                        try:
+                            item = generator.send(sent)
+                        except StopIteration as stop:
+                            return stop.value
+                    sent = yield item
+
+            return generate  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with self._clone():
+                return function(*args, **kwargs)
+
+        return run  # type: ignore[return-value]
+
+
+class no_grad(_ModeContext):
+    """Runs its body without recording for gradients. Works as a decorator too.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> with torch.no_grad():
+        ...     y = x * 2
+        >>> y.requires_grad
+        False
+    """
+
+    def __new__(cls, function: Any = None) -> Any:
+        """Return the context, or ``function`` decorated where it is used as a bare ``@no_grad``."""
+        self = object.__new__(cls)
+        self._mode = NO_GRAD
+        return self if function is None else self(function)
+
+
+class enable_grad(_ModeContext):
+    """Runs its body with recording for gradients, inside ``no_grad``. Works as a decorator too."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        """Return the context, or ``function`` decorated where it is used as a bare ``@enable_grad``."""
+        self = object.__new__(cls)
+        self._mode = GRAD
+        return self if function is None else self(function)
+
+
+class set_grad_enabled(_ModeContext):
+    """Switches grad mode at once; as a context, until its body ends. Works as a decorator too."""
+
+    def __init__(self, mode: bool):
+        self._before = state.mode
+        self._mode = GRAD if mode else NO_GRAD
+        set_mode(self._mode)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __call__(self, function: F) -> F:
+        """Return ``function`` run in this mode."""
+        set_mode(self._before)
+        return super().__call__(function)
+
+    def _clone(self) -> _ModeContext:
+        return enable_grad() if self._mode.grad else no_grad()  # type: ignore[no-any-return]
+
+
+class inference_mode(_ModeContext):
+    """Runs its body without recording for gradients, as ``no_grad`` does. Works as a decorator too."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        """Return the context, or the function ``mode`` decorated."""
+        self = object.__new__(cls)
+        self._mode = state.mode if mode is False else INFERENCE
+        return self(mode) if callable(mode) else self

@@ -1,0 +1,1 @@
+"""Operations by family, each declared once."""

@@ -1,0 +1,95 @@
+"""Declaring operations: the table that documentation and tests read, and forms derived from the pure op."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tracegrad._engine import trace
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.value import Aval
+from tracegrad._handle import Handle, check_inplace, write
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One row of the op table."""
+
+    name: str
+    function: Callable[..., Any]
+    inplace: bool  # whether PyTorch has the in-place form ``name_``
+    method: bool  # whether it is a method of tensors too
+
+
+table: dict[str, Declared] = {}
+
+
+def op(inplace: bool = False, method: bool = True) -> Callable[[F], F]:
+    """Enter a function into the op table and return that very function: a wrapper would cost 100 ns a call."""
+
+    def declare(function: F) -> F:
+        name = function.__name__.rstrip("_")
+        known = table.get(name)
+        if known is not None:
+            raise TypeError(f"op {name} is declared in {known.function.__module__} and in {function.__module__}")
+        table[name] = Declared(name, function, inplace, method)
+        return function
+
+    return declare
+
+
+def inplace(function: F) -> F:
+    """Return the in-place form of a pure op: it points its first argument at the result.
+
+    Raises:
+        RuntimeError: as PyTorch does, where the result's shape or dtype does not fit, or on a leaf in grad mode.
+    """
+
+    @functools.wraps(function)
+    def form(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_inplace(self)
+        result = function(self, *args, **kwargs)
+        was, now = self._value.spec.aval, result._value.spec.aval
+        if now.dtype is not was.dtype:
+            if now.dtype.category > was.dtype.category:
+                raise RuntimeError(f"result type {scalar_name(now.dtype)} can't be cast to the desired output type "
+                                   f"{scalar_name(was.dtype)}")
+            result = trace.record(cast_rule, (was.dtype,), result)
+        if now.shape != was.shape:
+            raise RuntimeError(f"output with shape {list(was.shape)} doesn't match the broadcast shape "
+                               f"{list(now.shape)}")
+        return write(self, result)
+
+    form.__name__ = form.__qualname__ = function.__name__.rstrip("_") + "_"
+    form.__doc__ = f"In-place form of ``{function.__name__.rstrip('_')}``.\n\n{function.__doc__}"
+    return form  # type: ignore[return-value]
+
+
+_SCALAR_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+                 "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
+                 "complex64": "ComplexFloat", "complex128": "ComplexDouble"}  # fmt: skip
+
+
+def scalar_name(dtype: Any) -> str:
+    """Return the name that PyTorch's messages give a dtype, such as ``Long``."""
+    return _SCALAR_NAMES.get(dtype.name, dtype.name)
+
+
+def cast_rule(x: Aval, dtype: Any) -> Lowering:
+    """The rule of a conversion to another dtype."""
+    return Lowering(lambda a: a.astype(dtype.np), name="ToCopyBackward0", saves=False)
+
+
+def is_tensor(x: Any) -> bool:
+    """Return whether ``x`` is a tensor.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.is_tensor(torch.ones(2)), torch.is_tensor(2.0)
+        (True, False)
+    """
+    return isinstance(x, Handle)

@@ -1,0 +1,180 @@
+"""What ops of one kind share: promotion, broadcasting, dims. Called at a trie miss only, through a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from tracegrad import _dtype
+from tracegrad._dtype import BOOL, COMPLEX, FLOATING, INTEGRAL, DType
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.value import Aval, Number
+
+Operand = Aval | Number
+#: One dim or several, as ops take them; None means all.
+Dims = int | Sequence[int] | None
+
+_NAMES = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "true_divide": "Div", "negative": "Neg",
+          "arcsin": "Asin", "arccos": "Acos", "arctan": "Atan", "arctan2": "Atan2", "power": "Pow",
+          "arcsinh": "Asinh", "arccosh": "Acosh", "arctanh": "Atanh"}  # fmt: skip
+#: jax.numpy functions whose derivative saves no tensor in PyTorch.
+_SAVES_NOTHING = {"add", "subtract", "negative", "ceil", "floor", "round", "trunc", "sign", "real", "imag", "conj"}
+
+
+def backward_name(fn: Callable[..., Any]) -> str:
+    """Return PyTorch's name of the backward node of an op that runs ``fn``."""
+    name = getattr(fn, "__name__", "op").strip("_")
+    return _NAMES.get(name, "".join(part.capitalize() for part in name.split("_"))) + "Backward0"
+
+
+def lowering(fn: Callable[..., Any], of: Callable[..., Any], **kwargs: Any) -> Lowering:
+    """Return a lowering named after ``of``."""
+    saves = getattr(of, "__name__", "") not in _SAVES_NOTHING
+    return Lowering(fn, **{"name": backward_name(of), "saves": saves, **kwargs})
+
+
+# -- promotion ---------------------------------------------------------------------------------------------------------
+
+
+def result_type(operands: Sequence[Operand]) -> DType:
+    """Return PyTorch's result type: tensors with dims, then 0-dim tensors, then numbers; a later one counts only
+    where its category is higher.
+    """  # noqa: D205
+    ranks: list[DType | None] = [None, None, None]
+    for x in operands:
+        rank, dtype = (2, _dtype.of_number(x.kind)) if isinstance(x, Number) else (0 if x.shape else 1, x.dtype)
+        known = ranks[rank]
+        ranks[rank] = dtype if known is None else _dtype.promote_types(known, dtype)
+    result: DType | None = None
+    for dtype in ranks:
+        if dtype is None:
+            continue
+        if result is None:
+            result = dtype
+        elif dtype.category > result.category:
+            if dtype.category == COMPLEX and result.category == FLOATING:
+                result = _dtype.to_complex(result)
+            elif dtype is ranks[2] and dtype.category == FLOATING:
+                result = _dtype.get_default_dtype()
+            else:
+                result = dtype
+    assert result is not None
+    return result
+
+
+def to_float(dtype: DType) -> DType:
+    """Return ``dtype``, or the default floating-point type for integers and bools."""
+    return dtype if dtype.is_inexact else _dtype.get_default_dtype()
+
+
+def cast(x: Any, dtype: DType) -> Any:
+    """Return an array or number as an array of ``dtype``."""
+    return jnp.asarray(x, dtype.np)
+
+
+def broadcast(*operands: Operand) -> tuple[int, ...]:
+    """Return the broadcast shape; RuntimeError in PyTorch's words where there is none."""
+    shapes = [x.shape if isinstance(x, Aval) else () for x in operands]
+    ndim = max(map(len, shapes))
+    result = [1] * ndim
+    for shape in shapes:
+        for i, size in enumerate(shape, ndim - len(shape)):
+            if size != 1 and result[i] != 1 and result[i] != size:
+                raise RuntimeError(f"The size of tensor a ({result[i]}) must match the size of tensor b ({size}) at "
+                                   f"non-singleton dimension {i}")
+            if size != 1:
+                result[i] = size
+    return tuple(result)
+
+
+# -- dims --------------------------------------------------------------------------------------------------------------
+
+
+def dim(d: int, ndim: int) -> int:
+    """Return the non-negative form of ``d``; IndexError in PyTorch's words where it is out of range."""
+    if isinstance(d, bool) or not hasattr(d, "__index__"):
+        raise TypeError(f"dim must be int, not {type(d).__name__}")
+    n = max(ndim, 1)
+    if not -n <= d < n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {d})")
+    return d + n if d < 0 else d
+
+
+def dims(d: Dims, ndim: int) -> tuple[int, ...]:
+    """Return ``d`` as a tuple of non-negative dims, all of them where it is None or empty."""
+    if d is None or (not isinstance(d, int) and len(d) == 0):
+        return tuple(range(ndim))
+    found = tuple(dim(x, ndim) for x in ((d,) if isinstance(d, int) else d))
+    for x in found:
+        if found.count(x) > 1:
+            raise RuntimeError(f"dim {x} appears multiple times in the list of dims")
+    return found if ndim else ()
+
+
+def frozen(d: Any) -> Any:
+    """Return ``d`` as part of a key: a list of dims or sizes becomes a tuple."""
+    return tuple(d) if isinstance(d, list) else d
+
+
+# -- rules of whole kinds ----------------------------------------------------------------------------------------------
+
+
+def same(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    """One operand, same dtype out."""
+    return lowering(fn, fn)
+
+
+def floating(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    """One operand; integers and bools become the default floating-point type first."""
+    dtype = to_float(x.dtype)
+    if dtype is x.dtype:
+        return lowering(fn, fn)
+    return lowering(lambda a: fn(a.astype(dtype.np)), fn)
+
+
+def predicate(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    """One operand, bools out."""
+    return lowering(fn, fn, differentiable=False)
+
+
+def arithmetic(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """Two operands, promoted and broadcast."""
+    dtype = result_type((a, b))
+    broadcast(a, b)
+    return lowering(lambda x, y: fn(cast(x, dtype), cast(y, dtype)), fn)
+
+
+def division(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """Two operands, promoted to a floating-point type at least."""
+    dtype = to_float(result_type((a, b)))
+    broadcast(a, b)
+    return lowering(lambda x, y: fn(cast(x, dtype), cast(y, dtype)), fn)
+
+
+def comparison(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """Two operands, promoted; bools out."""
+    dtype = result_type((a, b))
+    broadcast(a, b)
+    return lowering(lambda x, y: fn(cast(x, dtype), cast(y, dtype)), fn, differentiable=False)
+
+
+def logic(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """Two operands taken as truth values; bools out."""
+    broadcast(a, b)
+    return lowering(lambda x, y: fn(jnp.asarray(x) != 0, jnp.asarray(y) != 0), fn, differentiable=False)
+
+
+def bitwise(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """Two operands, integers or bools."""
+    dtype = result_type((a, b))
+    broadcast(a, b)
+    if dtype.category not in (BOOL, INTEGRAL):
+        raise RuntimeError(f'"{fn.__name__}_cpu" not implemented for \'{_capital(dtype)}\'')
+    return lowering(lambda x, y: fn(cast(x, dtype), cast(y, dtype)), fn, differentiable=False)
+
+
+def _capital(dtype: DType) -> str:
+    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
+            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}.get(dtype.name, dtype.name)  # fmt: skip

@@ -1,0 +1,4 @@
+"""Gradients: ``backward``, ``grad`` and the modes that switch recording."""
+
+from tracegrad.autograd._api import backward as backward
+from tracegrad.autograd._api import grad as grad

@@ -1,0 +1,206 @@
+"""``backward`` and ``grad``: PyTorch's arguments, checks and wording over one `Sweep`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+
+from tracegrad._engine import trace
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import state
+from tracegrad._engine.value import Aval
+from tracegrad._handle import Handle, constant, tensor_of
+from tracegrad.autograd._backward import Sweep, accumulate, finish
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulate the gradients of ``tensors`` into the ``.grad`` of the leaves.
+
+    Args:
+        tensors: what is differentiated, of any shape.
+        grad_tensors: the cotangent of each, of the same shape; may be left out for one-element tensors.
+        retain_graph: keep what was saved for a further backward; ``create_graph`` when None.
+        create_graph: record the backward so that it can be differentiated itself.
+        grad_variables: the old name of ``grad_tensors``.
+        inputs: accumulate into these leaves only.
+
+    Raises:
+        RuntimeError: as PyTorch does, for a tensor without a graph, a wrong shape, or a graph freed before.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.autograd.backward.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> torch.autograd.backward((x * x).sum())
+        >>> x.grad
+        tensor([2., 4.])
+    """
+    if grad_variables is not None:
+        warnings.warn("`grad_variables` is deprecated. Use `grad_tensors` instead.", FutureWarning, stacklevel=2)
+        grad_tensors = grad_variables
+    targets = None
+    if inputs is not None:
+        targets = [inputs] if isinstance(inputs, Handle) else list(inputs)
+        if not targets:
+            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+        for t in targets:
+            if not t._value.spec.wants:
+                raise RuntimeError("One of the differentiated Tensors does not require grad")
+    sweep, _ = _run(tensors, grad_tensors, retain_graph, create_graph, targets)
+    if targets is None:
+        finish(sweep)
+        return
+    for t, gradient in zip(targets, _found(sweep, targets)):
+        if gradient is not None:
+            accumulate(t, gradient, create_graph)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
+    """Return the gradients of ``outputs`` with respect to ``inputs``, which may be intermediate tensors.
+
+    Args:
+        outputs: what is differentiated, of any shape.
+        inputs: with respect to what; the gradients have these shapes and dtypes.
+        grad_outputs: the cotangent of each output; may be left out for one-element tensors.
+        retain_graph: keep what was saved for a further backward; ``create_graph`` when None.
+        create_graph: record the gradients so that they can be differentiated themselves.
+        only_inputs: kept for PyTorch's signature; True.
+        allow_unused: return None for an input that the outputs do not depend on, rather than raise.
+        is_grads_batched: not supported.
+        materialize_grads: return zeros rather than None.
+
+    Raises:
+        RuntimeError: as PyTorch does.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> x = torch.tensor(3.0, requires_grad=True)
+        >>> (g,) = torch.autograd.grad(x**2, x, create_graph=True)
+        >>> torch.autograd.grad(g, x)
+        (tensor(2.),)
+    """
+    if is_grads_batched:
+        raise NotImplementedError("autograd.grad: is_grads_batched is not supported; use vmap over the cotangents")
+    targets = [inputs] if isinstance(inputs, Handle) else list(inputs)
+    if not targets:
+        raise ValueError("grad requires non-empty inputs.")
+    for t in targets:
+        if not t._value.spec.wants:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, "
+                         "but got: allow_unused=False.")
+    sweep, _ = _run(outputs, grad_outputs, retain_graph, create_graph, targets)
+    found = _found(sweep, targets)
+    if materialize_grads:
+        return tuple(trace.record(_zeros_like, (), t) if g is None else g for g, t in zip(found, targets))
+    if not allow_unused and any(g is None for g in found):
+        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. "
+                           "Set allow_unused=True if this is the desired behavior.")
+    return tuple(found)
+
+
+def _zeros_like(x: Aval) -> Lowering:
+    return Lowering(lambda a: jnp.zeros(x.shape, x.dtype.np), differentiable=False)
+
+
+def _found(sweep: Sweep, targets: Sequence[Tensor]) -> list[Tensor | None]:
+    found = []
+    for t in targets:
+        source = t._value.source
+        g = sweep.gradients.get(id(t))
+        if g is None and source is not None:
+            g = sweep.gradients.get(id(source))
+        found.append(g)
+    return found
+
+
+def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
+         targets: list[Tensor] | None) -> tuple[Sweep, list[Tensor]]:  # fmt: skip
+    roots: list[Tensor] = [tensors] if isinstance(tensors, Handle) else list(tensors)
+    if cotangents is None or isinstance(cotangents, Handle):
+        cotangents = [cotangents] * len(roots) if cotangents is None else [cotangents]
+    given = list(cotangents)
+    if len(given) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(given)} gradients")
+    full = [_cotangent(root, c, i, create_graph) for i, (root, c) in enumerate(zip(roots, given))]
+    for i, root in enumerate(roots):
+        if not root._value.spec.wants:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+    before = state.mode
+    retain = create_graph if retain is None else retain
+    sweep = Sweep(retain, create_graph, targets)
+    if before.grad is not create_graph and (create_graph or before.inference):
+        trace.set_mode(trace.GRAD if create_graph else trace.NO_GRAD)
+    try:
+        sweep.start(roots, full)
+        sweep.segments_left()
+    finally:
+        if state.mode is not before:
+            trace.set_mode(before)
+    return sweep, roots
+
+
+def _cotangent(root: Tensor, c: Tensor | None, index: int, create_graph: bool) -> Tensor:
+    of = root._value.spec.aval
+    if c is None:
+        if not root._value.spec.wants:
+            raise RuntimeError(f"element {index} of tensors does not require grad and does not have a grad_fn")
+        if of.numel != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        if not of.dtype.is_floating_point:
+            raise RuntimeError("grad can be implicitly created only for real scalar outputs but got "
+                               f"{_capital(of.dtype.name)}")
+        return trace.record(_ones, (of,))  # type: ignore[no-any-return]
+    if not isinstance(c, Handle):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(c).__name__}")
+    if c._value.spec.aval.shape != of.shape:
+        raise RuntimeError(f"Mismatch in shape: grad_output[{index}] has a shape of {c.shape} and output[{index}] has "
+                           f"a shape of {root.shape}.")
+    if of.dtype.is_complex != c.dtype.is_complex:
+        raise RuntimeError("For complex Tensors, both grad_output and output are required to have the same dtype. "
+                           f"Mismatch in dtype: grad_output[{index}] has a dtype of {c.dtype} and output[{index}] "
+                           f"has a dtype of {of.dtype}.")
+    if c._value.spec.wants and not create_graph:
+        c = tensor_of(constant(c._value))
+    if c.dtype is not of.dtype:
+        c = trace.record(_cast, (of.dtype,), c)
+    return c
+
+
+def _capital(name: str) -> str:
+    return {"complex64": "ComplexFloat", "complex128": "ComplexDouble"}.get(name, name.capitalize())
+
+
+def _ones(of: Aval) -> Lowering:
+    return Lowering(lambda: jnp.ones(of.shape, of.dtype.np), device=of.device)
+
+
+def _cast(x: Aval, dtype: Any) -> Lowering:
+    return Lowering(lambda a: a.astype(dtype.np), name="ToCopyBackward0", saves=False)

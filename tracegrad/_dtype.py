@@ -136,6 +136,16 @@ def of_number(kind: type) -> DType:
     return default_complex()
 
 
+_TYPE_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+               "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
+               "complex64": "ComplexFloat", "complex128": "ComplexDouble"}  # fmt: skip
+
+
+def type_name(d: DType) -> str:
+    """Return the name that PyTorch's messages give ``d``, such as ``Long``."""
+    return _TYPE_NAMES.get(d.name, d.name)
+
+
 def promote_types(a: DType, b: DType) -> DType:
     """Return the smallest type to which both ``a`` and ``b`` convert, by PyTorch's table.
 

@@ -1,7 +1,8 @@
 """The handle: what a user holds. A tensor's state without its ops; in-place ops point it at another value.
 
-NOTE [Aliases] A view (or ``detach()``, or ``.data``) remembers its base and how it was made from it. A write to the base makes
-the live views anew, so reading a view costs nothing. A write through a full alias (``detach()``, ``.data``) writes the base.
+NOTE [Aliases] Tensors that share elements in PyTorch share a `_Storage` here: weak references to the root and to its
+views, each of which knows how to be made from the root. A write to the root, or to a full alias of it (``detach()``,
+``.data``), makes the live views anew, so reading a view costs nothing. Nothing keeps a dead tensor alive.
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ class Handle:
     _grad: Tensor | None = None
     _variable: Variable | None = None  # a leaf's identity to the tape, once it wanted gradients
     _retains: bool = False  # `retain_grad` was called on this non-leaf
-    _base: Tensor | None = None  # of a view
-    _remake: Callable[[Tensor], Tensor] | None = None  # of a view: makes it anew from its base
-    _views: _Views | None = None  # the live views of this tensor
+    _storage: _Storage | None = None  # shared with views, or with the tensor that this is a view of
+    _remake: Callable[[Tensor], Tensor] | None = None  # of a view: makes it anew from the root of its storage
     _version: int = 0
 
     @property
@@ -83,23 +83,26 @@ class Size(tuple[int, ...]):
         return Size(tuple.__add__(self, tuple(other)))
 
 
-class _Views:
-    """Weak references to the live views of a base; the dead are dropped when the list has doubled."""
+class _Storage:
+    """Weak references to a root tensor and its live views; the dead are dropped when the list has doubled."""
 
-    __slots__ = ("refs", "limit")
+    __slots__ = ("root", "refs", "limit")
 
-    def __init__(self) -> None:
+    def __init__(self, root: Tensor) -> None:
+        self.root = weakref.ref(root)
         self.refs: list[weakref.ref[Tensor]] = []
         self.limit = 8
 
     def add(self, view: Tensor) -> None:
+        """Enter a view."""
         if len(self.refs) >= self.limit:
             self.refs = [r for r in self.refs if r() is not None]
             self.limit = 2 * len(self.refs) + 8
         self.refs.append(weakref.ref(view))
 
-    def live(self) -> list[Tensor]:
-        return [view for r in self.refs if (view := r()) is not None]
+    def others(self, tensor: Tensor) -> list[Tensor]:
+        """Return the live views but ``tensor``."""
+        return [view for r in self.refs if (view := r()) is not None and view is not tensor]
 
 
 def tensor_of(value: Value) -> Tensor:
@@ -111,17 +114,16 @@ def tensor_of(value: Value) -> Tensor:
 
 def as_view(view: Tensor, base: Tensor, remake: Callable[[Tensor], Tensor]) -> Tensor:
     """Mark ``view`` as made from ``base`` by ``remake``."""
-    root, parent = base._base, base._remake
-    if root is None:
-        view._base, view._remake = base, remake
-        root = base
+    storage = base._storage
+    if storage is None:
+        storage = base._storage = _Storage(base)
+    first = base._remake
+    if first is None or first is detach:
+        view._remake = remake
     else:
-        assert parent is not None
-        first = parent
-        view._base, view._remake = root, lambda b: remake(first(b))
-    if root._views is None:
-        root._views = _Views()
-    root._views.add(view)
+        view._remake = lambda root: remake(first(root))
+    view._storage = storage
+    storage.add(view)
     return view
 
 
@@ -163,46 +165,41 @@ def _overwrite(x: Aval, new: Aval) -> Lowering:
 
 
 def write(tensor: Tensor, result: Tensor) -> Tensor:
-    """Point ``tensor`` at the value of ``result``, as an in-place op does, and make its aliases follow.
-
-    Raises:
-        RuntimeError: where ``tensor`` is a leaf that wants gradients, in grad mode.
-    """
-    base = tensor._base
-    if base is not None and tensor._remake is not detach:
-        raise UnsupportedError(
-            "an in-place operation on a view (a slice, reshape or transpose) is not supported yet. "
-            "Write to the tensor that it is a view of, or use the out-of-place form.")
-    value = result._value
-    if tensor._variable is not None and tensor._value.spec.wants and isinstance(tensor._value.source, Variable):
-        tensor._value = trace.mark_variable(value if not value.spec.wants else constant(value), tensor._variable)
-    else:
-        tensor._value = value
-    tensor._version += 1
-    root = tensor
-    if base is not None:
-        root = base
-        _write_under(base, tensor)
-    if root._views is not None:
-        for view in root._views.live():
-            if view is not tensor:
-                assert view._remake is not None
-                with_history = view._value.spec.wants or root._value.spec.wants
-                view._value = view._remake(root)._value if with_history else view._remake(root)._value
-                view._version += 1
+    """Point ``tensor`` at the value of ``result``, as an in-place op does, and make its aliases follow."""
+    storage, remake = tensor._storage, tensor._remake
+    if storage is not None and remake is not None and remake is not detach:
+        if storage.root() is not None or storage.others(tensor):
+            raise UnsupportedError(
+                "an in-place operation on a view (a slice, reshape or transpose) of a tensor that is still in use is "
+                "not supported yet. Write to that tensor, or use the out-of-place form.")
+        tensor._storage = tensor._remake = storage = None
+    _replace(tensor, result._value)
+    if storage is not None:
+        root = storage.root()
+        if root is not None and root is not tensor:
+            _write_under(root, tensor)
+        for view in storage.others(tensor):
+            assert view._remake is not None
+            view._value = view._remake(root or tensor)._value
+            view._version += 1
     return tensor
 
 
-def _write_under(base: Tensor, alias: Tensor) -> None:
-    """Give ``base`` the elements of ``alias`` and leave its place on the tape."""
-    value = alias._value
-    if base._value.spec.wants and isinstance(base._value.source, Variable):
-        base._value = trace.mark_variable(constant(value), base._value.source)
-    elif base._value.spec.wants:
-        base._value = trace.record(_overwrite, (), base, tensor_of(constant(value)))._value
-    else:
-        base._value = constant(value)
-    base._version += 1
+def _replace(tensor: Tensor, value: Value) -> None:
+    """Point ``tensor`` at ``value``; a leaf that wants gradients stays the same variable."""
+    source = tensor._value.source
+    if tensor._value.spec.wants and isinstance(source, Variable):
+        value = trace.mark_variable(value if not value.spec.wants else constant(value), source)
+    tensor._value = value
+    tensor._version += 1
+
+
+def _write_under(root: Tensor, alias: Tensor) -> None:
+    """Give ``root`` the elements of ``alias`` and leave it its place on the tape."""
+    value = constant(alias._value)
+    if root._value.spec.wants and not isinstance(root._value.source, Variable):
+        value = trace.record(_overwrite, (), root, tensor_of(value))._value
+    _replace(root, value)
 
 
 def check_inplace(tensor: Tensor) -> None:

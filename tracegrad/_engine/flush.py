@@ -61,7 +61,7 @@ def flush(trace: Trace, reason: str) -> None:
         trace.reason = reason
     if state.trace is trace:
         state.trace = Trace(state.mode, state.eager > 0)
-    with _lock, collection_paused():
+    with _lock, collection_paused:
         if trace.final is not None:
             _run(trace, trace.final)
             _release(trace)
@@ -82,9 +82,9 @@ def _run(trace: Trace, node: Node) -> None:
         leaves = [values[n] for n in _leaf_slots(node)]
         numbers = _numbers(trace, node)
         if trace.inline:
-            program = Program(node, frozenset(live), frozenset(), trace.reason, ("", 0))
+            program = Program(node, frozenset(live), frozenset(), trace.reason, ("", 0), inline=True)
             run = trace.run = Run(program, live, leaves)
-            run.results.append(program.replay([*numbers, *(v.array for v in leaves)]))
+            run.results.append(program.replay([*numbers, *(_inline_leaf(v.array) for v in leaves)]))
         else:
             program = _find(trace, node, frozenset(live), leaves, numbers)
             arrays = _arguments(program, leaves)
@@ -165,6 +165,15 @@ def _matching(donated: set[int], leaves: list[Value], node: Node, live: frozense
             outputs[of] -= 1
             chosen.add(i)
     return frozenset(chosen)
+
+
+def _inline_leaf(array: Any) -> Any:
+    """Return a leaf for somebody else's JAX trace: with 32 bits, where that trace has no 64-bit types."""
+    if isinstance(array, jax.core.Tracer) or jax.config.jax_enable_x64 or array.dtype.itemsize < 8:
+        return array
+    narrow = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
+    kind = narrow.get(array.dtype.name)
+    return array if kind is None else np.asarray(array).astype(kind)
 
 
 def _leaf_slots(node: Node) -> tuple[int, ...]:

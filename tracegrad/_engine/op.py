@@ -34,6 +34,8 @@ class Lowering:
     differentiable: bool = True
     #: Where outputs live, for ops without tensor operands.
     device: Device | None = None
+    #: How many recorded operations it stands for, against the bound on a pending trace.
+    weight: int = 1
 
 
 @dataclass(frozen=True, eq=False)

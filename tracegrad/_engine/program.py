@@ -24,8 +24,10 @@ LEAF_ARRAY, OUTPUT, CONSTANT = range(3)
 class Program:
     """The path to ``node`` compiled for the slots in ``live``."""
 
-    def __init__(self, node: Node, live: frozenset[int], donated: frozenset[int], reason: str, where: tuple[str, int]):
+    def __init__(self, node: Node, live: frozenset[int], donated: frozenset[int], reason: str, where: tuple[str, int],
+                 inline: bool = False):  # fmt: skip
         self.node = node
+        self.inline = inline  # replayed in somebody else's JAX trace, once
         self.live = live
         self.path = node.path()
         self.producers = tape.producers(self.path)

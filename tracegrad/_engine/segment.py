@@ -124,4 +124,4 @@ def pull_rule(*args: Any) -> Lowering:
         flowing = tape.pull_back(nodes, dict(zip(roots, given)), linear)
         return tuple(flowing[slot] for slot in ends)
 
-    return Lowering(fn, name="SegmentBackward0", differentiable=False)
+    return Lowering(fn, name="SegmentBackward0", differentiable=False, weight=len(nodes))

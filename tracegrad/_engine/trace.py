@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -86,17 +85,29 @@ def bind(tensor: type[Tensor], flush: Callable[[Trace, str], None]) -> None:
     _Tensor, _flush = tensor, flush
 
 
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector off: a finalizer that records inside JAX's tracing would dead-lock."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+class _CollectionPaused:
+    """Keeps the garbage collector off: a finalizer that records inside JAX's tracing would dead-lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.depth = 0
+        self.was_enabled = False
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.depth == 0:
+                self.was_enabled = gc.isenabled()
+                gc.disable()
+            self.depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.depth -= 1
+            if self.depth == 0 and self.was_enabled:
+                gc.enable()
+
+
+collection_paused = _CollectionPaused()
 
 
 # -- the hit path -----------------------------------------------------------------------------------------------
@@ -200,7 +211,7 @@ def enter(trace: Trace, value: Value) -> int:
     if array is None:
         array = force(value)
     if type(array) is np.ndarray:
-        array = value.array = _to_device(array, value.spec.aval)
+        array = value.array = to_device(array, value.spec.aval)
     known = trace.arrays.get(id(array))
     if known is not None:
         first = trace.values[known]
@@ -262,7 +273,7 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
 
 def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: Any = None) -> Any:
     """Record an op whose node may not exist yet. ``short`` is its key where the rule and params are not."""
-    with collection_paused():
+    with collection_paused:
         while True:
             trace = open_trace(operands)
             slots: list[Any] = [short] if short is not None else [rule, params]
@@ -334,9 +345,10 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
         if v is not None:
             described.append(v.spec.aval)
         else:
-            kind, number = type(x), x
-            if kind is Input:
-                kind, number = type(x.value), x.value
+            number = x.value if type(x) is Input else x
+            if type(number) not in (bool, int, float, complex):
+                number = _plain(number)
+            kind = type(number)
             described.append(Number(kind, None if changing and kind in (int, float) else number))
     prepared = prepare(rule, params, described)
     kid = _op_node(node, tuple(key), prepared, described, values, operands, key)
@@ -375,7 +387,7 @@ def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | 
     kid.give(tuple(a.wanting if wanted and a.dtype.is_inexact else a.plain for a in prepared.outs))
     kid.wanted = tuple(wanted) if any(s.wants for s in kid.specs) else ()
     kid.lowering, kid.single = lowering, prepared.single
-    kid.weight += 1
+    kid.weight += lowering.weight
     return kid
 
 
@@ -450,7 +462,8 @@ def force(value: Value) -> Any:
     return value.array
 
 
-def _to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
+def to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
+    """Put a private NumPy copy on its device."""
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         return jax.device_put(array, _device.to_jax(of.device))
 
@@ -461,6 +474,15 @@ def _number_key(x: Any) -> Any:
         return type(x.value)
     if kind is float or kind is int or kind is bool or kind is complex:
         return (kind, x) if x and x == x else number_token(x)
+    return _number_key(_plain(x))
+
+
+def _plain(x: Any) -> Any:
+    """Return a NumPy scalar as the Python number that it stands for."""
+    if isinstance(x, np.generic) and isinstance(x.item(), (bool, int, float, complex)):
+        return x.item()
+    if isinstance(x, (bool, int, float, complex)):  # a subclass, such as an IntEnum
+        return next(kind for kind in (bool, int, float, complex) if isinstance(x, kind))(x)
     raise _not_a_tensor(x)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tracegrad._dtype import type_name
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval
@@ -23,21 +24,23 @@ class Declared:
     function: Callable[..., Any]
     inplace: bool  # whether PyTorch has the in-place form ``name_``
     method: bool  # whether it is a method of tensors too
+    toplevel: bool = True  # whether it is a function of the package itself, not of ``nn.functional`` alone
 
 
 table: dict[str, Declared] = {}
 
 
-def op(inplace: bool = False, method: bool = True) -> Callable[[F], F]:
+def op(inplace: bool = False, method: bool = True, function: bool = True) -> Callable[[F], F]:
     """Enter a function into the op table and return that very function: a wrapper would cost 100 ns a call."""
 
-    def declare(function: F) -> F:
-        name = function.__name__.rstrip("_")
+    def declare(declared: F) -> F:
+        in_place_only = method and not function  # such as ``normal_``, beside the op ``normal``
+        name = declared.__name__ if in_place_only else declared.__name__.rstrip("_")
         known = table.get(name)
         if known is not None:
-            raise TypeError(f"op {name} is declared in {known.function.__module__} and in {function.__module__}")
-        table[name] = Declared(name, function, inplace, method)
-        return function
+            raise TypeError(f"op {name} is declared in {known.function.__module__} and in {declared.__module__}")
+        table[name] = Declared(name, declared, inplace, method, function)
+        return declared
 
     return declare
 
@@ -56,8 +59,8 @@ def inplace(function: F) -> F:
         was, now = self._value.spec.aval, result._value.spec.aval
         if now.dtype is not was.dtype:
             if now.dtype.category > was.dtype.category:
-                raise RuntimeError(f"result type {scalar_name(now.dtype)} can't be cast to the desired output type "
-                                   f"{scalar_name(was.dtype)}")
+                raise RuntimeError(f"result type {type_name(now.dtype)} can't be cast to the desired output type "
+                                   f"{type_name(was.dtype)}")
             result = trace.record(cast_rule, (was.dtype,), result)
         if now.shape != was.shape:
             raise RuntimeError(f"output with shape {list(was.shape)} doesn't match the broadcast shape "
@@ -67,16 +70,6 @@ def inplace(function: F) -> F:
     form.__name__ = form.__qualname__ = function.__name__.rstrip("_") + "_"
     form.__doc__ = f"In-place form of ``{function.__name__.rstrip('_')}``.\n\n{function.__doc__}"
     return form  # type: ignore[return-value]
-
-
-_SCALAR_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
-                 "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
-                 "complex64": "ComplexFloat", "complex128": "ComplexDouble"}  # fmt: skip
-
-
-def scalar_name(dtype: Any) -> str:
-    """Return the name that PyTorch's messages give a dtype, such as ``Long``."""
-    return _SCALAR_NAMES.get(dtype.name, dtype.name)
 
 
 def cast_rule(x: Aval, dtype: Any) -> Lowering:

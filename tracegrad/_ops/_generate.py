@@ -50,7 +50,8 @@ def functions(families: dict[str, list[Declared]]) -> str:
     lines = ['"""The ops as functions. Written by ``python -m tracegrad._ops._generate``."""', ""]
     for family, rows in families.items():
         for row in sorted(rows, key=lambda r: r.function.__name__):
-            lines.append(f"from tracegrad._ops.{family} import {row.function.__name__} as {row.name}")
+            if row.toplevel:
+                lines.append(f"from tracegrad._ops.{family} import {row.function.__name__} as {row.name}")
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
+from tracegrad._dtype import type_name
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import state
@@ -176,7 +177,7 @@ def _cotangent(root: Tensor, c: Tensor | None, index: int, create_graph: bool) -
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         if not of.dtype.is_floating_point:
             raise RuntimeError("grad can be implicitly created only for real scalar outputs but got "
-                               f"{_capital(of.dtype.name)}")
+                               f"{type_name(of.dtype)}")
         return trace.record(_ones, (of,))  # type: ignore[no-any-return]
     if not isinstance(c, Handle):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(c).__name__}")
@@ -192,10 +193,6 @@ def _cotangent(root: Tensor, c: Tensor | None, index: int, create_graph: bool) -
     if c.dtype is not of.dtype:
         c = trace.record(_cast, (of.dtype,), c)
     return c
-
-
-def _capital(name: str) -> str:
-    return {"complex64": "ComplexFloat", "complex128": "ComplexDouble"}.get(name, name.capitalize())
 
 
 def _ones(of: Aval) -> Lowering:

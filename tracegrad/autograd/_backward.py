@@ -69,7 +69,7 @@ class Sweep:
 
     def pending(self, roots: Sequence[Tensor], cotangents: Sequence[Tensor]) -> None:
         """Pull through the current trace, from roots that are pending in it."""
-        with trace.collection_paused():
+        with trace.collection_paused:
             current = state.trace
             slots, cts = [], []
             for root, c in zip(roots, cotangents):
@@ -179,11 +179,17 @@ class Sweep:
                 continue
             if not ends:
                 continue
-            residuals = [tensor_of(concrete(a, _aval_of(a))) for a in segment.residuals_of(traversed)]
+            arrays = segment.residuals_of(traversed)
             params = (segment.program, roots, traversed, ends)
-            state.trace.has_backward = True
-            results = trace.record(pull_rule, params, *residuals, *[waiting[s] for s in roots])
-            del residuals
+            cotangents = [waiting[s] for s in roots]
+            if segment.program.inline:
+                results = _pull_inline(params, [*arrays, *(trace.force(c._value) for c in cotangents)])
+            else:
+                residuals = [tensor_of(concrete(a, _aval_of(a))) for a in arrays]
+                state.trace.has_backward = True
+                results = trace.record(pull_rule, params, *residuals, *cotangents)
+                del residuals
+            del arrays
             if not self.retain:
                 segment.free(traversed)
             for slot, gradient in zip(ends, results):
@@ -329,6 +335,14 @@ def revive(segment: Segment, roots: Sequence[int]) -> list[Tensor]:
     finally:
         trace.set_mode(before)
     return [handles[s] for s in roots]
+
+
+def _pull_inline(params: Any, arrays: Sequence[Any]) -> list[Tensor]:
+    """Pull through a segment of somebody else's JAX trace: at once, since nothing of it can be used again."""
+    program, _, _, ends = params
+    makers = program.producers
+    avals = [makers[s].specs[s - makers[s].slot].aval for s in ends]
+    return [tensor_of(concrete(a, of)) for a, of in zip(pull_rule(*params).fn(*arrays), avals)]
 
 
 class _Numbers:

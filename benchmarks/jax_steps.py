@@ -1,0 +1,134 @@
+"""The same training steps as a JAX user writes them by hand: plain jax.numpy, one ``jax.jit``, optax, donation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from problems import HEADS, LAYERS, TOKENS, WIDTH, Batch, Problem, Weights
+
+Params = dict[str, Any]
+Loss = Callable[..., jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def linear(p: Params, name: str, x: jax.Array) -> jax.Array:
+    return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def mlp(p: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+    x = jax.nn.relu(linear(p, "0", x))
+    x = jax.nn.relu(linear(p, "2", x))
+    return cross_entropy(linear(p, "4", x), y)
+
+
+def cnn(p: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+    for name in ("0", "3"):
+        x = jax.lax.conv_general_dilated(
+            x, p[f"{name}.weight"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
+        x = jax.nn.relu(x + p[f"{name}.bias"])
+        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return cross_entropy(linear(p, "7", x.reshape(x.shape[0], -1)), y)
+
+
+def layer_norm(p: Params, name: str, x: jax.Array) -> jax.Array:
+    mean = x.mean(-1, keepdims=True)
+    variance = x.var(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def attention(p: Params, name: str, x: jax.Array) -> jax.Array:
+    B, T, C = x.shape
+    q, k, v = jnp.split(linear(p, f"{name}.c_attn", x), 3, axis=-1)
+    q, k, v = (t.reshape(B, T, HEADS, C // HEADS).transpose(0, 2, 1, 3) for t in (q, k, v))
+    att = q @ k.swapaxes(-2, -1) * (C // HEADS) ** -0.5
+    att = jnp.where(jnp.tril(jnp.ones((T, T), bool)), att, -jnp.inf)
+    y = jax.nn.softmax(att, axis=-1) @ v
+    return linear(p, f"{name}.c_proj", y.transpose(0, 2, 1, 3).reshape(B, T, C))
+
+
+def gpt(p: Params, tokens: jax.Array, y: jax.Array) -> jax.Array:
+    x = p["wte.weight"][tokens] + p["wpe.weight"][: tokens.shape[1]]
+    for i in range(LAYERS):
+        x = x + attention(p, f"h.{i}.attn", layer_norm(p, f"h.{i}.ln_1", x))
+        hidden = jax.nn.gelu(linear(p, f"h.{i}.c_fc", layer_norm(p, f"h.{i}.ln_2", x)), approximate=True)
+        x = x + linear(p, f"h.{i}.c_proj", hidden)
+    return cross_entropy(linear(p, "lm_head", layer_norm(p, "ln_f", x)), y)
+
+
+def bag(p: Params, ids: jax.Array, y: jax.Array) -> jax.Array:
+    return cross_entropy(linear(p, "out", p["embedding.weight"][ids].mean(1)), y)
+
+
+def critic(p: Params, x: jax.Array) -> jax.Array:
+    x = jnp.tanh(linear(p, "0", x))
+    x = jnp.tanh(linear(p, "2", x))
+    return linear(p, "4", x)[..., 0]
+
+
+def penalty(p: Params, real: jax.Array, fake: jax.Array, alpha: jax.Array) -> jax.Array:
+    between = alpha * real + (1 - alpha) * fake
+    slope = jax.vmap(jax.grad(critic, argnums=1), (None, 0))(p, between)
+    gradient_penalty = ((jnp.linalg.norm(slope, axis=1) - 1) ** 2).mean()
+    return critic(p, fake).mean() - critic(p, real).mean() + 10 * gradient_penalty
+
+
+LOSSES: dict[str, Loss] = {
+    "mlp64": mlp, "mlp1024": mlp, "cnn": cnn, "gpt": gpt, "bag": bag, "penalty": penalty,
+}  # fmt: skip
+
+
+def optimizer_of(name: str, lr: float) -> optax.GradientTransformation:
+    if name == "gpt":
+        return optax.adamw(lr, b1=0.9, b2=0.95, weight_decay=0.1)
+    return optax.adam(lr, b1=0.5, b2=0.9) if name == "penalty" else optax.adam(lr)
+
+
+def from_torch(name: str, weights: Weights) -> Params:
+    """Return PyTorch's weights in the layouts that JAX code has: (inputs, outputs), and channels last."""
+    params: Params = {}
+    for key, w in weights.items():
+        if name == "cnn" and key == "7.weight":  # what it reads is flattened from (H, W, C), not (C, H, W)
+            w = w.reshape(10, 32, 7, 7).transpose(2, 3, 1, 0).reshape(-1, 10)
+        elif w.ndim == 4:
+            w = w.transpose(2, 3, 1, 0)
+        elif w.ndim == 2 and not key.startswith(("wte", "wpe", "embedding")):
+            w = w.T
+        params[key] = jnp.array(np.ascontiguousarray(w))
+    return params
+
+
+class Contender:
+    """A model in training under ``jax.jit``."""
+
+    def __init__(self, problem: Problem, weights: Weights, batches: list[Batch]):
+        if problem.name == "cnn":
+            batches = [(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), y) for x, y in batches]
+        if problem.name == "gpt":
+            assert batches[0][0].shape[1] == TOKENS and weights["wte.weight"].shape[1] == WIDTH
+        self.batches = [tuple(jnp.asarray(a) for a in batch) for batch in batches]
+        self.params = from_torch(problem.name, weights)
+        optimizer = optimizer_of(problem.name, problem.lr)
+        self.state = optimizer.init(self.params)
+        loss_of = LOSSES[problem.name]
+
+        @partial(jax.jit, donate_argnums=(0, 1))
+        def step(params: Params, state: Any, *batch: jax.Array) -> tuple[Params, Any, jax.Array]:
+            loss, gradients = jax.value_and_grad(loss_of)(params, *batch)
+            updates, state = optimizer.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state, loss
+
+        self._step = step
+
+    def step(self, n: int) -> float:
+        """Take step ``n`` and return its loss."""
+        self.params, self.state, loss = self._step(self.params, self.state, *self.batches[n % len(self.batches)])
+        return float(loss)

@@ -1,0 +1,127 @@
+"""The data of each benchmark: initial weights under PyTorch's names and layouts, and a few batches, all from NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+Weights = dict[str, Array]
+Batch = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One benchmark: what every contender starts from, and how it is measured."""
+
+    name: str
+    title: str
+    make: Callable[[np.random.Generator], tuple[Weights, list[Batch]]]
+    steps: int  # steps of one round
+    lr: float
+    tolerance: float  # of the losses of the first steps, relative
+
+    def data(self) -> tuple[Weights, list[Batch]]:
+        """Return the weights and the batches, the same in every process."""
+        return self.make(np.random.default_rng(0))
+
+
+BATCHES = 8  # distinct batches that the steps take turns with
+
+
+def _linear(rng: np.random.Generator, name: str, inputs: int, outputs: int) -> Iterator[tuple[str, Array]]:
+    bound = inputs**-0.5
+    yield f"{name}.weight", rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+    yield f"{name}.bias", rng.uniform(-bound, bound, outputs).astype(np.float32)
+
+
+def _mlp(width: int) -> Callable[[np.random.Generator], tuple[Weights, list[Batch]]]:
+    def make(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+        weights: Weights = {}
+        for name, inputs, outputs in (("0", width, width), ("2", width, width), ("4", width, 10)):
+            weights.update(_linear(rng, name, inputs, outputs))
+        batches: list[Batch] = [
+            (rng.standard_normal((64, width), np.float32), rng.integers(0, 10, 64)) for _ in range(BATCHES)
+        ]
+        return weights, batches
+
+    return make
+
+
+def _cnn(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    weights: Weights = {}
+    for name, inputs, outputs in (("0", 1, 16), ("3", 16, 32)):
+        bound = (inputs * 9) ** -0.5
+        weights[f"{name}.weight"] = rng.uniform(-bound, bound, (outputs, inputs, 3, 3)).astype(np.float32)
+        weights[f"{name}.bias"] = rng.uniform(-bound, bound, outputs).astype(np.float32)
+    weights.update(_linear(rng, "7", 32 * 7 * 7, 10))
+    batches: list[Batch] = [
+        (rng.standard_normal((64, 1, 28, 28), np.float32), rng.integers(0, 10, 64)) for _ in range(BATCHES)
+    ]
+    return weights, batches
+
+
+LAYERS, WIDTH, HEADS, TOKENS, VOCABULARY = 4, 128, 4, 128, 65
+
+
+def _gpt(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    def normal(*shape: int) -> Array:
+        return 0.02 * rng.standard_normal(shape, np.float32)
+
+    weights: Weights = {"wte.weight": normal(VOCABULARY, WIDTH), "wpe.weight": normal(TOKENS, WIDTH)}
+
+    def norm(name: str) -> None:
+        weights[f"{name}.weight"] = np.ones(WIDTH, np.float32)
+        weights[f"{name}.bias"] = np.zeros(WIDTH, np.float32)
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        weights[f"{name}.weight"] = normal(outputs, inputs)
+        weights[f"{name}.bias"] = np.zeros(outputs, np.float32)
+
+    for i in range(LAYERS):
+        norm(f"h.{i}.ln_1")
+        linear(f"h.{i}.attn.c_attn", WIDTH, 3 * WIDTH)
+        linear(f"h.{i}.attn.c_proj", WIDTH, WIDTH)
+        norm(f"h.{i}.ln_2")
+        linear(f"h.{i}.c_fc", WIDTH, 4 * WIDTH)
+        linear(f"h.{i}.c_proj", 4 * WIDTH, WIDTH)
+    norm("ln_f")
+    linear("lm_head", WIDTH, VOCABULARY)
+    tokens = rng.integers(0, VOCABULARY, (BATCHES, 4, TOKENS + 1))
+    batches: list[Batch] = [(np.ascontiguousarray(t[:, :-1]), np.ascontiguousarray(t[:, 1:])) for t in tokens]
+    return weights, batches
+
+
+def _bag(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    weights: Weights = {"embedding.weight": rng.standard_normal((10_000, 64), np.float32)}
+    weights.update(_linear(rng, "out", 64, 20))
+    batches: list[Batch] = [
+        (rng.integers(0, 10_000, (256, 20)), rng.integers(0, 20, 256)) for _ in range(BATCHES)
+    ]
+    return weights, batches
+
+
+def _penalty(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    weights: Weights = {}
+    for name, inputs, outputs in (("0", 128, 512), ("2", 512, 256), ("4", 256, 1)):
+        weights.update(_linear(rng, name, inputs, outputs))
+    batches: list[Batch] = []
+    for _ in range(BATCHES):
+        real, fake = rng.standard_normal((2, 64, 128), np.float32)
+        batches.append((real + 1, fake, rng.random((64, 1), np.float32)))
+    return weights, batches
+
+
+PROBLEMS = {
+    p.name: p
+    for p in (
+        Problem("mlp64", "MLP, 64 wide, Adam", _mlp(64), 1000, 1e-3, 1e-4),
+        Problem("mlp1024", "MLP, 1024 wide, Adam", _mlp(1024), 40, 1e-4, 1e-4),
+        Problem("cnn", "CNN with pooling, Adam", _cnn, 40, 1e-3, 1e-4),
+        Problem("gpt", "GPT, 4 x 128, AdamW", _gpt, 20, 1e-3, 1e-4),
+        Problem("bag", "embedding-bag, 10,000 x 64, Adam", _bag, 200, 1e-3, 1e-4),
+        Problem("penalty", "gradient penalty (double backward), Adam", _penalty, 100, 1e-4, 1e-4),
+    )
+}

@@ -1,0 +1,168 @@
+"""One source of each training step for PyTorch and for tracegrad: the functions take the module ``torch``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from problems import HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH, Batch, Problem, Weights
+
+#: Takes the next batch's tensors, updates the parameters and returns the loss as a float.
+Step = Callable[..., float]
+
+
+def classifier(torch: Any, model: Any, optimizer: Any) -> Step:
+    """Return the step that everybody writes."""
+
+    def step(x: Any, y: Any) -> float:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def mlp(torch: Any, width: int) -> tuple[Any, Any, Step]:
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return model, optimizer, classifier(torch, model, optimizer)
+
+
+def cnn(torch: Any) -> tuple[Any, Any, Step]:
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return model, optimizer, classifier(torch, model, optimizer)
+
+
+def gpt(torch: Any) -> tuple[Any, Any, Step]:
+    nn, F = torch.nn, torch.nn.functional
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c_attn = nn.Linear(WIDTH, 3 * WIDTH)
+            self.c_proj = nn.Linear(WIDTH, WIDTH)
+            mask = torch.tril(torch.ones(TOKENS, TOKENS)).view(1, 1, TOKENS, TOKENS)
+            self.register_buffer("mask", mask, persistent=False)
+
+        def forward(self, x: Any) -> Any:
+            B, T, C = x.size()
+            q, k, v = self.c_attn(x).split(C, dim=2)
+            q = q.view(B, T, HEADS, C // HEADS).transpose(1, 2)
+            k = k.view(B, T, HEADS, C // HEADS).transpose(1, 2)
+            v = v.view(B, T, HEADS, C // HEADS).transpose(1, 2)
+            att = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
+            att = att.masked_fill(self.mask[:, :, :T, :T] == 0, float("-inf"))
+            att = F.softmax(att, dim=-1)
+            y = (att @ v).transpose(1, 2).contiguous().view(B, T, C)
+            return self.c_proj(y)
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ln_1 = nn.LayerNorm(WIDTH)
+            self.attn = Attention()
+            self.ln_2 = nn.LayerNorm(WIDTH)
+            self.c_fc = nn.Linear(WIDTH, 4 * WIDTH)
+            self.c_proj = nn.Linear(4 * WIDTH, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            x = x + self.attn(self.ln_1(x))
+            return x + self.c_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+    class GPT(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wte = nn.Embedding(VOCABULARY, WIDTH)
+            self.wpe = nn.Embedding(TOKENS, WIDTH)
+            self.h = nn.ModuleList([Block() for _ in range(LAYERS)])
+            self.ln_f = nn.LayerNorm(WIDTH)
+            self.lm_head = nn.Linear(WIDTH, VOCABULARY)
+
+        def forward(self, tokens: Any) -> Any:
+            x = self.wte(tokens) + self.wpe(torch.arange(tokens.size(1)))
+            for block in self.h:
+                x = block(x)
+            return self.lm_head(self.ln_f(x)).view(-1, VOCABULARY)
+
+    model = GPT()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    take = classifier(torch, model, optimizer)
+    return model, optimizer, lambda x, y: take(x, y.view(-1))
+
+
+def bag(torch: Any) -> tuple[Any, Any, Step]:
+    nn = torch.nn
+
+    class Bag(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(10_000, 64)
+            self.out = nn.Linear(64, 20)
+
+        def forward(self, ids: Any) -> Any:
+            return self.out(self.embedding(ids).mean(1))
+
+    model = Bag()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return model, optimizer, classifier(torch, model, optimizer)
+
+
+def penalty(torch: Any) -> tuple[Any, Any, Step]:
+    nn = torch.nn
+    critic = nn.Sequential(
+        nn.Linear(128, 512), nn.Tanh(), nn.Linear(512, 256), nn.Tanh(), nn.Linear(256, 1)
+    )
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
+
+    def step(real: Any, fake: Any, alpha: Any) -> float:
+        optimizer.zero_grad()
+        between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
+        scores = critic(between)
+        (slope,) = torch.autograd.grad(scores, between, torch.ones_like(scores), create_graph=True)
+        gradient_penalty = ((slope.norm(2, dim=1) - 1) ** 2).mean()
+        loss = critic(fake).mean() - critic(real).mean() + 10 * gradient_penalty
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return critic, optimizer, step
+
+
+MAKERS: dict[str, Callable[[Any], tuple[Any, Any, Step]]] = {
+    "mlp64": lambda torch: mlp(torch, 64),
+    "mlp1024": lambda torch: mlp(torch, 1024),
+    "cnn": cnn,
+    "gpt": gpt,
+    "bag": bag,
+    "penalty": penalty,
+}
+
+
+class Contender:
+    """A model in training under PyTorch or tracegrad."""
+
+    def __init__(self, torch: Any, problem: Problem, weights: Weights, batches: list[Batch]):
+        self.model, self.optimizer, self._step = MAKERS[problem.name](torch)
+        self.model.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
+        self.set_lr(problem.lr)
+        self.batches = [tuple(torch.tensor(a) for a in batch) for batch in batches]
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def step(self, n: int) -> float:
+        """Take step ``n`` and return its loss."""
+        return self._step(*self.batches[n % len(self.batches)])

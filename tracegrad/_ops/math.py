@@ -1,0 +1,609 @@
+"""Mathematical functions, element by element: of one tensor, then of two; rounding; what kind of number an element is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy import special
+
+from tracegrad._dtype import BOOL, COMPLEX, INTEGRAL
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import record, unary
+from tracegrad._engine.value import Aval, Number
+from tracegrad._ops import _rules as rules
+from tracegrad._ops._declare import op
+from tracegrad._ops.pointwise import Operand, also, joined, promoted, refuse
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+#: Where PyTorch's backward node is not called as `rules.backward_name` would.
+_NAMES = {"log1p": "Log1P", "deg2rad": "Deg2Rad", "rad2deg": "Rad2Deg"}
+
+
+def _floating(x: Aval, fn: Callable[..., Any], saves: bool = True) -> Lowering:
+    """Integers and bools become floating-point numbers first."""
+    name = _NAMES.get(fn.__name__)
+    dtype = rules.to_float(x.dtype)
+    run = fn if dtype is x.dtype else lambda a: fn(a.astype(dtype.np))
+    return Lowering(run, name=f"{name}Backward0" if name else rules.backward_name(fn), saves=saves)
+
+
+def _real(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    """As `_floating`, for functions without a complex form."""
+    refuse(f"{fn.__name__.strip('_')}_vml_cpu", x.dtype, COMPLEX)
+    return _floating(x, fn)
+
+
+# -- size and sign -------------------------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def abs(input: Tensor) -> Tensor:
+    """Return the distance of every element from 0; its gradient at 0 is 0.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([-1, 2]).abs()
+        tensor([1, 2])
+    """
+    return unary(_absolute, jnp.abs, input)  # type: ignore[no-any-return]
+
+
+def _absolute(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    refuse("abs_cpu", x.dtype, BOOL)
+    return Lowering(fn, lambda a: (jnp.abs(a), a), lambda a, ct: (ct * jnp.conj(jnp.sign(a)),), "AbsBackward0")
+
+
+@op(inplace=True)
+def sign(input: Tensor) -> Tensor:
+    """Return -1, 0 or 1 by the sign of every element."""
+    return unary(_sign, jnp.sign, input)  # type: ignore[no-any-return]
+
+
+def _sign(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    if x.dtype.is_complex:
+        raise NotImplementedError("Unlike NumPy, torch.sign is not intended to support complex numbers. "
+                                  "Please use torch.sgn instead.")
+    return _signs(x, fn, "SignBackward0", saves=False)
+
+
+@op(inplace=True)
+def sgn(input: Tensor) -> Tensor:
+    """Return ``sign``, or ``z / abs(z)`` of complex numbers."""
+    return record(_signs, (jnp.sign, "SgnBackward0"), input)  # type: ignore[no-any-return]
+
+
+def _signs(x: Aval, fn: Callable[..., Any], name: str, saves: bool = True) -> Lowering:
+    if x.dtype.category == BOOL:
+        return Lowering(lambda a: a, name=name)
+    return Lowering(lambda a: jnp.where(a != a, 0, fn(a)).astype(a.dtype), name=name, saves=saves)
+
+
+@op()
+def signbit(input: Tensor) -> Tensor:
+    """Return where the sign bit is set, as it is in -0.0."""
+    return unary(_signbit, jnp.signbit, input)  # type: ignore[no-any-return]
+
+
+def _signbit(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    if x.dtype.is_complex:
+        raise NotImplementedError("signbit is not implemented for complex tensors.")
+    return Lowering(fn if x.dtype.is_inexact else lambda a: a.astype(jnp.int64) < 0, differentiable=False)
+
+
+@op(inplace=True)
+def reciprocal(input: Tensor) -> Tensor:
+    """Return ``1 / input``."""
+    return unary(_floating, jnp.reciprocal, input)  # type: ignore[no-any-return]
+
+
+# -- complex numbers -----------------------------------------------------------------------------------------
+
+
+@op(method=False)
+def real(input: Tensor) -> Tensor:
+    """Return the real parts; ``input`` itself where it is real."""
+    return unary(_part, jnp.real, input) if input.dtype.is_complex else input  # type: ignore[no-any-return]
+
+
+@op(method=False)
+def imag(input: Tensor) -> Tensor:
+    """Return the imaginary parts. RuntimeError where ``input`` is real."""
+    return unary(_part, jnp.imag, input)  # type: ignore[no-any-return]
+
+
+def _part(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    if not x.dtype.is_complex:
+        raise RuntimeError(f"{fn.__name__} is not implemented for tensors with non-complex dtypes.")
+    return Lowering(fn, name="SelectBackward0", saves=False)
+
+
+@op()
+def conj(input: Tensor) -> Tensor:
+    """Return the conjugates; ``input`` itself where it is real."""
+    return unary(rules.same, jnp.conj, input) if input.dtype.is_complex else input  # type: ignore[no-any-return]
+
+
+@op()
+def angle(input: Tensor) -> Tensor:
+    """Return the argument of every element in radians: 0 or pi of real numbers."""
+    return unary(_floating, _angle, input)  # type: ignore[no-any-return]
+
+
+def _angle(x: Any) -> Any:
+    if jnp.iscomplexobj(x):
+        safe = jnp.where(x == 0, 1, x)
+        return jnp.where(x == 0, lax.stop_gradient(jnp.angle(x)), jnp.angle(safe))
+    return jnp.where(x != x, x, jnp.where(x < 0, jnp.asarray(math.pi, x.dtype), 0 * lax.stop_gradient(x)))
+
+
+# -- exponentials, logarithms, roots -------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def exp(input: Tensor) -> Tensor:
+    """Return ``e ** x`` of every element ``x``."""
+    return unary(_floating, jnp.exp, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def exp2(input: Tensor) -> Tensor:
+    """Return ``2 ** x`` of every element ``x``."""
+    return unary(_floating, jnp.exp2, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def expm1(input: Tensor) -> Tensor:
+    """Return ``e ** x - 1``, exact where ``x`` is small."""
+    return unary(_floating, jnp.expm1, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def log(input: Tensor) -> Tensor:
+    """Return the natural logarithm."""
+    return unary(_floating, jnp.log, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def log2(input: Tensor) -> Tensor:
+    """Return the logarithm to base 2."""
+    return unary(_floating, jnp.log2, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def log10(input: Tensor) -> Tensor:
+    """Return the logarithm to base 10."""
+    return unary(_floating, jnp.log10, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def log1p(input: Tensor) -> Tensor:
+    """Return ``log(1 + x)``, exact where ``x`` is small."""
+    return unary(_floating, jnp.log1p, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def sqrt(input: Tensor) -> Tensor:
+    """Return the square root, nan of negative numbers."""
+    return unary(_floating, jnp.sqrt, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def rsqrt(input: Tensor) -> Tensor:
+    """Return ``1 / sqrt(x)``."""
+    return unary(_floating, _rsqrt, input)  # type: ignore[no-any-return]
+
+
+def _rsqrt(x: Any) -> Any:
+    return 1 / jnp.sqrt(x) if jnp.iscomplexobj(x) else lax.rsqrt(x)
+
+
+@op(inplace=True)
+def sigmoid(input: Tensor) -> Tensor:
+    """Return ``1 / (1 + e ** -x)``."""
+    return unary(_floating, _sigmoid, input)  # type: ignore[no-any-return]
+
+
+def _sigmoid(x: Any) -> Any:
+    return lax.logistic(x)
+
+
+@op(inplace=True)
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """Return ``log(x / (1 - x))``, of ``x`` moved into ``[eps, 1 - eps]`` where ``eps`` is given."""
+    if eps is None:
+        return unary(_real, _logit, input)  # type: ignore[no-any-return]
+    return record(_bounded_logit, (), input, eps)  # type: ignore[no-any-return]
+
+
+def _logit(x: Any) -> Any:
+    return jnp.log(x / (1 - x))
+
+
+def _bounded_logit(x: Aval, eps: Number) -> Lowering:
+    refuse("logit_cpu", x.dtype, COMPLEX)
+
+    def fn(a: Any, e: Any) -> Any:
+        return _logit(jnp.where(a < e, e, jnp.where(a > 1 - e, 1 - e, a)))
+
+    return promoted(fn, rules.to_float(x.dtype), "LogitBackward0")
+
+
+# -- trigonometry --------------------------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def sin(input: Tensor) -> Tensor:
+    """Return the sine of an angle in radians."""
+    return unary(_floating, jnp.sin, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def cos(input: Tensor) -> Tensor:
+    """Return the cosine of an angle in radians."""
+    return unary(_floating, jnp.cos, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def tan(input: Tensor) -> Tensor:
+    """Return the tangent of an angle in radians."""
+    return unary(_floating, jnp.tan, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def asin(input: Tensor) -> Tensor:
+    """Return the inverse sine, nan outside of [-1, 1]."""
+    return unary(_floating, jnp.arcsin, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def acos(input: Tensor) -> Tensor:
+    """Return the inverse cosine, nan outside of [-1, 1]."""
+    return unary(_floating, jnp.arccos, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def atan(input: Tensor) -> Tensor:
+    """Return the inverse tangent."""
+    return unary(_floating, jnp.arctan, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def sinh(input: Tensor) -> Tensor:
+    """Return the hyperbolic sine."""
+    return unary(_floating, jnp.sinh, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def cosh(input: Tensor) -> Tensor:
+    """Return the hyperbolic cosine."""
+    return unary(_floating, jnp.cosh, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def tanh(input: Tensor) -> Tensor:
+    """Return the hyperbolic tangent."""
+    return unary(_floating, jnp.tanh, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def asinh(input: Tensor) -> Tensor:
+    """Return the inverse hyperbolic sine."""
+    return unary(_floating, jnp.arcsinh, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def acosh(input: Tensor) -> Tensor:
+    """Return the inverse hyperbolic cosine, nan below 1."""
+    return unary(_floating, jnp.arccosh, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def atanh(input: Tensor) -> Tensor:
+    """Return the inverse hyperbolic tangent, nan outside of [-1, 1]."""
+    return unary(_floating, jnp.arctanh, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def sinc(input: Tensor) -> Tensor:
+    """Return ``sin(pi * x) / (pi * x)``, 1 at 0."""
+    return unary(_floating, jnp.sinc, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def deg2rad(input: Tensor) -> Tensor:
+    """Return degrees as radians."""
+    return unary(_angles, jnp.deg2rad, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def rad2deg(input: Tensor) -> Tensor:
+    """Return radians as degrees."""
+    return unary(_angles, jnp.rad2deg, input)  # type: ignore[no-any-return]
+
+
+def _angles(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    if x.dtype.is_complex:
+        raise RuntimeError(f"{fn.__name__} is not supported for complex tensors.")
+    return _floating(x, fn, saves=False)
+
+
+also("absolute", abs, inplace=True)
+also("arcsin", asin, inplace=True)
+also("arccos", acos, inplace=True)
+also("arctan", atan, inplace=True)
+also("arcsinh", asinh, inplace=True)
+also("arccosh", acosh, inplace=True)
+also("arctanh", atanh, inplace=True)
+
+
+# -- special functions ---------------------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def erf(input: Tensor) -> Tensor:
+    """Return the error function."""
+    return unary(_real, special.erf, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def erfc(input: Tensor) -> Tensor:
+    """Return ``1 - erf(x)``, exact where ``x`` is large."""
+    return unary(_real, special.erfc, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def erfinv(input: Tensor) -> Tensor:
+    """Return the inverse of ``erf``."""
+    return unary(_real, special.erfinv, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def lgamma(input: Tensor) -> Tensor:
+    """Return the logarithm of the absolute gamma function."""
+    return unary(_real, _lgamma, input)  # type: ignore[no-any-return]
+
+
+def _lgamma(x: Any) -> Any:
+    return special.gammaln(x)
+
+
+@op(inplace=True)
+def digamma(input: Tensor) -> Tensor:
+    """Return the derivative of ``lgamma``."""
+    return unary(_real, _digamma, input)  # type: ignore[no-any-return]
+
+
+def _digamma(x: Any) -> Any:
+    return jnp.where(x == 0, jnp.copysign(jnp.full_like(x, math.inf), -x), special.digamma(x))
+
+
+# -- of two tensors ------------------------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def atan2(input: Tensor, other: Tensor | complex) -> Tensor:
+    """Return the angle of the point ``(other, input)``; its gradient at the origin is 0."""
+    return record(_atan2, (), input, other)  # type: ignore[no-any-return]
+
+
+def _atan2(a: Operand, b: Operand) -> Lowering:
+    dtype = rules.to_float(joined(a, b))
+    refuse("atan2_cpu", dtype, COMPLEX)
+
+    def fn(y: Any, x: Any) -> Any:
+        # At the origin the value is that of constants, so that no gradient flows.
+        origin = (y == 0) & (x == 0)
+        here = jnp.arctan2(jnp.where(origin, 1, y), jnp.where(origin, 1, x))
+        return jnp.where(origin, lax.stop_gradient(jnp.arctan2(y, x)), here)
+
+    return promoted(fn, dtype, "Atan2Backward0")
+
+
+@op(inplace=True)
+def hypot(input: Tensor, other: Tensor | complex) -> Tensor:
+    """Return ``sqrt(input ** 2 + other ** 2)`` without overflow between."""
+    return record(_hypot, (), input, other)  # type: ignore[no-any-return]
+
+
+def _hypot(a: Operand, b: Operand) -> Lowering:
+    dtype = joined(a, b)
+    refuse("hypot_cpu", dtype, BOOL, INTEGRAL, COMPLEX)
+    shapes = [x.shape if isinstance(x, Aval) else () for x in (a, b)]
+
+    def fn(x: Any, y: Any) -> Any:
+        return jnp.hypot(rules.cast(x, dtype), rules.cast(y, dtype))
+
+    def forward(x: Any, y: Any) -> tuple[Any, Any]:
+        x, y = rules.cast(x, dtype), rules.cast(y, dtype)
+        out = jnp.hypot(x, y)
+        return out, (x, y, out)
+
+    def backward(saved: Any, ct: Any) -> tuple[Any, ...]:
+        x, y, out = saved
+        return tuple(_unbroadcast(ct * (z / out), n, of) for z, n, of in zip((x, y), shapes, (a, b)))
+
+    return Lowering(fn, forward, backward, "HypotBackward0")
+
+
+def _unbroadcast(ct: Any, shape: tuple[int, ...], of: Operand) -> Any:
+    """Return the cotangent of an operand that was broadcast, in the operand's own dtype."""
+    if isinstance(of, Number) or not of.dtype.is_inexact:
+        return None
+    extra = ct.ndim - len(shape)
+    axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and ct.shape[i + extra] != 1))
+    return ct.sum(axes).reshape(shape).astype(of.dtype.np)
+
+
+@op(inplace=True)
+def xlogy(input: Tensor | complex, other: Tensor | complex) -> Tensor:
+    """Return ``input * log(other)``, 0 where ``input`` is 0 and ``other`` is no nan."""
+    return record(_float_pair, ("xlogy",), input, other)  # type: ignore[no-any-return]
+
+
+@op()
+def logaddexp(input: Tensor, other: Tensor | complex) -> Tensor:
+    """Return ``log(exp(input) + exp(other))`` without overflow between."""
+    return record(_float_pair, ("logaddexp",), input, other)  # type: ignore[no-any-return]
+
+
+@op()
+def logaddexp2(input: Tensor, other: Tensor | complex) -> Tensor:
+    """Return ``log2(2 ** input + 2 ** other)`` without overflow between."""
+    return record(_float_pair, ("logaddexp2",), input, other)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def copysign(input: Tensor, other: Tensor | complex) -> Tensor:
+    """Return the size of ``input`` with the sign of ``other``."""
+    return record(_float_pair, ("copysign",), input, other)  # type: ignore[no-any-return]
+
+
+def _xlogy(x: Any, y: Any) -> Any:
+    return jnp.where(jnp.isnan(y), y, special.xlogy(x, y))
+
+
+def _copysign(x: Any, y: Any) -> Any:
+    # The factor is a constant to the gradient, as is PyTorch's, and 0 where x is 0.
+    sign = jnp.where(jnp.signbit(y), -1, 1).astype(x.dtype) * jnp.sign(x)
+    exact = jnp.copysign(lax.stop_gradient(x), lax.stop_gradient(y))
+    return exact + (x - lax.stop_gradient(x)) * lax.stop_gradient(sign)
+
+
+_FLOAT_PAIRS: dict[str, Callable[..., Any]] = {
+    "xlogy": _xlogy, "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2, "copysign": _copysign,
+}  # fmt: skip
+
+
+def _float_pair(a: Operand, b: Operand, name: str) -> Lowering:
+    dtype = joined(a, b)
+    if name.startswith("logaddexp"):
+        refuse(f"{name}_cpu", dtype, BOOL, INTEGRAL)
+    if name in ("xlogy", "copysign"):
+        refuse(f"{name}_cpu", dtype, COMPLEX)
+    index = 0 if isinstance(a, Aval) and isinstance(b, Aval) else 1
+    index = 2 if name == "xlogy" and isinstance(b, Number) else index
+    return promoted(_FLOAT_PAIRS[name], rules.to_float(dtype), f"{name.capitalize()}Backward{index}")
+
+
+# -- rounding ------------------------------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def floor(input: Tensor) -> Tensor:
+    """Return every element rounded down."""
+    return unary(_rounded, jnp.floor, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def ceil(input: Tensor) -> Tensor:
+    """Return every element rounded up."""
+    return unary(_rounded, jnp.ceil, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def trunc(input: Tensor) -> Tensor:
+    """Return every element rounded towards 0."""
+    return unary(_rounded, jnp.trunc, input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Return every element rounded to ``decimals`` places, halves to the even neighbour.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.round(torch.tensor([0.5, 1.5, 2.5]))
+        tensor([0., 2., 2.])
+    """
+    if decimals == 0:
+        return unary(_rounded, jnp.rint, input)  # type: ignore[no-any-return]
+    return record(_rounded_to, (decimals,), input)  # type: ignore[no-any-return]
+
+
+def _rounded(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    name = "round" if fn is jnp.rint else fn.__name__
+    if x.dtype.is_complex:
+        raise NotImplementedError(f"{name} is not supported for complex inputs")
+    refuse(f"{name}_vml_cpu", x.dtype, BOOL)
+    return Lowering(fn if x.dtype.is_inexact else lambda a: a, name=f"{name.capitalize()}Backward0", saves=False)
+
+
+def _rounded_to(x: Aval, decimals: int) -> Lowering:
+    refuse("round_cpu", x.dtype, BOOL, INTEGRAL, COMPLEX)
+
+    def fn(a: Any) -> Any:
+        ten = jnp.asarray(10.0 ** math.fabs(decimals), a.dtype)
+        return jnp.rint(a * ten) / ten if decimals > 0 else jnp.rint(a / ten) * ten
+
+    return Lowering(fn, name="RoundBackward1", saves=False)
+
+
+@op(inplace=True)
+def frac(input: Tensor) -> Tensor:
+    """Return what ``trunc`` takes away."""
+    return unary(_fraction, _frac, input)  # type: ignore[no-any-return]
+
+
+def _frac(x: Any) -> Any:
+    return x - jnp.trunc(x)
+
+
+def _fraction(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    refuse("frac_cpu", x.dtype, BOOL, INTEGRAL, COMPLEX)
+    return Lowering(fn, name="FracBackward0", saves=False)
+
+
+also("arctan2", atan2, inplace=True)
+also("fix", trunc, inplace=True)
+
+
+# -- kinds of numbers ----------------------------------------------------------------------------------------
+
+
+@op()
+def isnan(input: Tensor) -> Tensor:
+    """Return where an element is nan."""
+    return unary(rules.predicate, jnp.isnan, input)  # type: ignore[no-any-return]
+
+
+@op()
+def isinf(input: Tensor) -> Tensor:
+    """Return where an element is infinite."""
+    return unary(rules.predicate, jnp.isinf, input)  # type: ignore[no-any-return]
+
+
+@op()
+def isfinite(input: Tensor) -> Tensor:
+    """Return where an element is neither infinite nor nan."""
+    return unary(rules.predicate, jnp.isfinite, input)  # type: ignore[no-any-return]
+
+
+@op()
+def isposinf(input: Tensor) -> Tensor:
+    """Return where an element is positive infinity."""
+    return unary(_signed_infinity, jnp.isposinf, input)  # type: ignore[no-any-return]
+
+
+@op()
+def isneginf(input: Tensor) -> Tensor:
+    """Return where an element is negative infinity."""
+    return unary(_signed_infinity, jnp.isneginf, input)  # type: ignore[no-any-return]
+
+
+@op()
+def isreal(input: Tensor) -> Tensor:
+    """Return where the imaginary part is 0."""
+    return unary(rules.predicate, jnp.isreal, input)  # type: ignore[no-any-return]
+
+
+def _signed_infinity(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    if x.dtype.is_complex:
+        raise RuntimeError(f"{fn.__name__} does not support complex inputs.")
+    infinity = math.inf if fn is jnp.isposinf else -math.inf
+    return Lowering(lambda a: a == infinity if x.dtype.is_inexact else jnp.zeros(a.shape, bool), differentiable=False)

@@ -1,0 +1,228 @@
+"""The optimizer: groups of parameters, the state of each, and a step that is one recorded node per group."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from tracegrad import _device
+from tracegrad._dtype import float32
+from tracegrad._engine import trace
+from tracegrad._engine.flush import flush, flush_current
+from tracegrad._engine.value import Input, aval, concrete
+from tracegrad._errors import UnsupportedError
+from tracegrad._grad_mode import enable_grad, no_grad
+from tracegrad._handle import Handle, constant, tensor_of, write
+from tracegrad._ops._declare import cast_rule, scalar_name
+from tracegrad._tensor import Tensor
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """The base of optimizers: one of your own overrides ``step`` and uses ``param_groups`` and ``state``.
+
+    Args:
+        params: parameters, named parameters, or dicts that hold some under ``"params"`` beside options of their own.
+        defaults: the options of groups that do not name them.
+
+    Raises:
+        ValueError: where there are no parameters, or one is in two groups or made by an op.
+        TypeError: where something else than tensors is given.
+
+    See https://docs.pytorch.org/docs/stable/optim.html
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Group):
+        if isinstance(params, Tensor):
+            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                            f"torch.{scalar_name(params.dtype)}Tensor")
+        self.defaults = defaults
+        self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._stepped = False  # for the schedulers' warning
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add parameters with options of their own; what is left out comes from ``defaults``."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        given = param_group["params"]
+        if isinstance(given, set):
+            raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of "
+                            "tensors in sets will change between runs. Please use a list instead.")
+        given = [given] if isinstance(given, Tensor) else list(given)
+        names = [x[0] for x in given if isinstance(x, tuple)]
+        params = [x[1] if isinstance(x, tuple) else x for x in given]
+        if names and len(names) != len(params):
+            raise ValueError("all optimizer params should be with/without names. Some param names are missing")
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
+            if not (p.is_leaf or p._retains):
+                raise ValueError("can't optimize a non-leaf Tensor")
+        if len({id(p) for p in params}) != len(params):
+            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause "
+                          "an error; see github.com/pytorch/pytorch/issues/40967 for more information", stacklevel=3)
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        if any(id(p) in known for p in params):
+            raise ValueError("some parameters appear in more than one parameter group")
+        param_group["params"] = params
+        if names:
+            param_group["param_names"] = names
+        for name, default in self.defaults.items():
+            param_group.setdefault(name, default)
+        self.param_groups.append(param_group)
+        for p in params:  # what initialises a model is a program of its own
+            if p._value.array is None and p._value.trace is not None:
+                flush(p._value.trace, "parameters were handed to an optimizer")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or fill them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p._grad = None
+                elif p._grad is not None:
+                    with no_grad():
+                        p._grad = p._grad.detach().zero_()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; return what ``closure`` returns, which is called first."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        before = trace.state.mode
+        trace.set_mode(trace.NO_GRAD)
+        try:
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p._grad is not None]
+                if params:
+                    self._update(group, params)
+            self._stepped = True
+            if trace.state.trace.has_backward:
+                flush_current("an optimizer step ended")
+        finally:
+            trace.set_mode(before)
+        return loss
+
+    def _update(self, group: Group, params: list[Tensor]) -> None:
+        """Record the update of ``params``, which all have gradients."""
+        raise NotImplementedError
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def _shown(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return one parameter's state as ``state_dict`` shows it."""
+        return state
+
+    def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return one parameter's state from what `_shown` returned."""
+        return state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return ``{"state", "param_groups"}`` in PyTorch's layout: parameters are numbered in order."""
+        number: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            packed = {key: value for key, value in group.items() if key != "params"}
+            packed["params"] = [number.setdefault(id(p), len(number)) for p in group["params"]]
+            groups.append(packed)
+        state: dict[Any, Any] = {number.get(id(p), p): self._shown(s) for p, s in self.state.items()}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned, from this optimizer or another for the same parameters.
+
+        Raises:
+            ValueError: where the groups do not match in number or size.
+        """
+        groups = [{**g} for g in state_dict["param_groups"]]
+        if len(groups) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        params: dict[Any, Tensor] = {}
+        for own, group in zip(self.param_groups, groups):
+            if len(own["params"]) != len(group["params"]):
+                raise ValueError("loaded state dict contains a parameter group that doesn't match the size of "
+                                 "optimizer's group")
+            params.update(zip(group["params"], own["params"]))
+        state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        for key, held in state_dict["state"].items():
+            if key in params:
+                p = params[key]
+                taken = self._taken(dict(held))
+                state[p] = {k: _like(p, v, k) if isinstance(v, Tensor) else deepcopy(v) for k, v in taken.items()}
+            else:
+                state[key] = held
+        for own, group in zip(self.param_groups, groups):
+            group.pop("params")
+            own.update(deepcopy(group))
+        self.state = state
+
+    def __repr__(self) -> str:
+        lines = []
+        for i, group in enumerate(self.param_groups):
+            lines += ["", f"Parameter Group {i}"]
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return f"{type(self).__name__} (" + "\n".join(lines) + "\n)"
+
+
+Optimizer.__module__ = "tracegrad.optim"
+
+
+def _like(p: Tensor, state: Tensor, key: str) -> Tensor:
+    """Return a copy of a state tensor, on the parameter's device and in its dtype where both are floating-point."""
+    with no_grad():
+        if key != "step" and p.dtype.is_floating_point and state.dtype is not p.dtype:
+            return trace.record(cast_rule, (p.dtype,), state)  # type: ignore[no-any-return]
+        if key != "step" and state.device is not p.device:
+            return state.to(p.device)
+        return tensor_of(constant(state._value))
+
+
+def zeros_like(p: Tensor) -> Tensor:
+    """Return zeros for a state of ``p``: concrete, so that a first step is the same program as the later ones."""
+    of = p._value.spec.aval
+    return tensor_of(concrete(np.zeros(of.shape, of.dtype.np), of))
+
+
+def scalar(x: float) -> Tensor:
+    """Return a number as the 0-dim float32 tensor on the CPU that state dicts have of step counters."""
+    return tensor_of(concrete(np.array(x, np.float32), aval((), float32, _device.Device("cpu"))))
+
+
+def hyper(x: Any) -> Any:
+    """Return a hyperparameter as an operand: a number is an input of the program from the start."""
+    return x if isinstance(x, Handle) else Input(float(x))
+
+
+def put(params: list[Tensor], states: list[Tensor], new: tuple[Tensor, ...]) -> None:
+    """Point the parameters, then their states, at their new values."""
+    for p, result in zip(params, new):
+        write(p, result)
+    for s, result in zip(states, new[len(params) :]):
+        s._value = result._value
+
+
+def check_options(lr: Any, weight_decay: Any, differentiable: bool) -> None:
+    """Raise in PyTorch's words for options out of range."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if not isinstance(lr, Tensor) and not lr >= 0.0:
+        raise ValueError(f"Invalid learning rate: {lr}")
+    if not weight_decay >= 0.0:
+        raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+    if differentiable:
+        raise UnsupportedError("differentiable=True is not supported: write the update with tensor operations instead")

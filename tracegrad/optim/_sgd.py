@@ -1,0 +1,100 @@
+"""Stochastic gradient descent, with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import record
+from tracegrad._tensor import Tensor
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, zeros_like
+
+
+class SGD(Optimizer):
+    """Gradient descent; ``momentum`` adds a running sum of the gradients.
+
+    Args:
+        params: parameters or groups of them.
+        lr: the learning rate.
+        momentum: how much of the running sum is kept each step.
+        dampening: how much of each gradient after the first is held back from the running sum.
+        weight_decay: what multiple of the parameter is added to its gradient.
+        nesterov: look one step ahead along the running sum.
+        maximize: ascend rather than descend.
+        foreach: accepted for PyTorch's signature; every step is one operation here.
+        differentiable: not supported.
+        fused: as ``foreach``.
+
+    Raises:
+        ValueError: for options out of range, in PyTorch's words.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> optimizer = torch.optim.SGD([w], lr=0.5)
+        >>> w.sum().backward()
+        >>> optimizer.step()
+        >>> w
+        tensor([0.5000, 1.5000], requires_grad=True)
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
+                 weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
+                 foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None):  # fmt: skip
+        check_options(lr, weight_decay, differentiable)
+        if momentum < 0.0:
+            raise ValueError(f"Invalid momentum value: {momentum}")
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(params, {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov,
+            "maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused,
+        })  # fmt: skip
+
+    def _update(self, group: Group, params: list[Tensor]) -> None:
+        if not group["momentum"]:
+            self._record(group, params, [], 0.0)
+            return
+        state = self.state
+        fresh = [p for p in params if state[p].get("momentum_buffer") is None]
+        if fresh:  # the first gradient goes undampened into a running sum of zero
+            for p in fresh:
+                state[p]["momentum_buffer"] = zeros_like(p)
+            self._record(group, fresh, [state[p]["momentum_buffer"] for p in fresh], 0.0)
+            started = {id(p) for p in fresh}
+            params = [p for p in params if id(p) not in started]
+        if params:
+            self._record(group, params, [state[p]["momentum_buffer"] for p in params], group["dampening"])
+
+    def _record(self, group: Group, params: list[Tensor], buffers: list[Tensor], dampening: float) -> None:
+        flags = (len(params), bool(buffers), bool(group["weight_decay"]), group["nesterov"], group["maximize"])
+        numbers = (group["lr"], group["momentum"], dampening, group["weight_decay"])
+        put(params, buffers, record(_sgd, flags, *params, *[p._grad for p in params], *buffers, *map(hyper, numbers)))
+
+
+def _sgd(*args: Any) -> Lowering:
+    count, momentum, decay, nesterov, maximize = args[-5:]
+
+    def update(p: Any, g: Any, buffer: Any, lr: Any, mu: Any, dampening: Any, weight_decay: Any) -> tuple[Any, Any]:
+        g = g.astype(p.dtype)
+        lr, mu, dampening, weight_decay = (x.astype(p.dtype) for x in (lr, mu, dampening, weight_decay))
+        if maximize:
+            g = -g
+        if decay:
+            g = g + weight_decay * p
+        if momentum:
+            buffer = mu * buffer + (1 - dampening) * g
+            g = g + mu * buffer if nesterov else buffer
+        return p - lr * g, buffer
+
+    def fn(*operands: Any) -> Any:
+        params, grads = operands[:count], operands[count : 2 * count]
+        buffers = operands[2 * count : 3 * count] if momentum else (None,) * count
+        results = [update(*each, *operands[-4:]) for each in zip(params, grads, buffers)]
+        new = [p for p, _ in results]
+        return tuple(new + [b for _, b in results]) if momentum else tuple(new)
+
+    return Lowering(fn, differentiable=False, saves=False)

@@ -1,4 +1,4 @@
-"""The same training steps as a JAX user writes them by hand: plain jax.numpy, one ``jax.jit``, optax, donation."""
+"""The same training steps as a JAX user writes them: plain jax.numpy, one ``jax.jit``, optax, donation."""
 
 from __future__ import annotations
 
@@ -130,5 +130,6 @@ class Contender:
 
     def step(self, n: int) -> float:
         """Take step ``n`` and return its loss."""
-        self.params, self.state, loss = self._step(self.params, self.state, *self.batches[n % len(self.batches)])
+        batch = self.batches[n % len(self.batches)]
+        self.params, self.state, loss = self._step(self.params, self.state, *batch)
         return float(loss)

@@ -1,4 +1,4 @@
-"""The data of each benchmark: initial weights under PyTorch's names and layouts, and a few batches, all from NumPy."""
+"""The data of each benchmark, from NumPy: initial weights with PyTorch's names and layouts, and batches."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Training steps side by side: tracegrad and PyTorch from one source, and a hand-written ``jax.jit`` with optax.
+"""Training steps side by side: tracegrad and PyTorch from one source, and ``jax.jit`` with optax by hand.
 
-Each contender has a process of its own, which waits while the others run; rounds are interleaved (A B C A B C ...).
-The losses of the first steps must agree before anything is timed.
+Each contender has a process of its own, which waits while the others run; rounds are interleaved (A B C A B
+C ...). The losses of the first steps must agree before anything is timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIGURES: dict[str, tuple[float | None, float | None]] = {
 }
 
 
-# -- a contender's process ---------------------------------------------------------------------------------------------
+# -- a contender's process ------------------------------------------------------------------------------------
 
 
 def peak_mb() -> float:
@@ -84,7 +84,7 @@ def work(problem: Problem, contender: str) -> None:
 
 
 def schedule(count: int) -> list[float]:
-    """Return learning rates that all differ and pass through 0 and 1, as a warm-up from 0 and a restart do."""
+    """Return learning rates that all differ and pass through 0 and 1, as a warm-up and a restart do."""
     rates = [1e-4 * (1 + 0.37 * k) for k in range(count)]
     rates[0], rates[5], rates[count // 2] = 0.0, 1.0, 0.0
     return rates
@@ -118,11 +118,11 @@ class Process:
         self.process.wait()
 
 
-# -- the measuring process ---------------------------------------------------------------------------------------------
+# -- the measuring process ------------------------------------------------------------------------------------
 
 
 def compare(problem: Problem, processes: list[Process]) -> float:
-    """Return by how much the losses of the first steps differ at most, relatively; raise where it is too much."""
+    """Return by how much the losses of the first steps differ at most; stop where it is too much."""
     columns = [p.start["losses"] for p in processes]
     worst = 0.0
     for values in zip(*columns):
@@ -188,7 +188,8 @@ def show(results: dict[str, dict[str, Any]], contenders: list[str]) -> None:
 
     compared = "tracegrad" in contenders
     head = ["step, ms", *contenders, *(["/ jax", "/ torch", "met"] if compared else [])]
-    rows = [[PROBLEMS[n].title, *cells(n, "ms", ".3f"), *(judged(n, r) if compared else [])] for n, r in results.items()]
+    rows = [[PROBLEMS[n].title, *cells(n, "ms", ".3f"), *(judged(n, r) if compared else [])]
+            for n, r in results.items()]  # fmt: skip
     print(table(head, rows), end="\n\n")
     rows = [[PROBLEMS[n].title, *cells(n, "first s", ".2f"), *cells(n, "peak MB", ".0f"),
              *([str(r["tracegrad"]["compiled late"])] if compared else []), f"{r['losses differ by']:.0e}"]
@@ -196,8 +197,8 @@ def show(results: dict[str, dict[str, Any]], contenders: list[str]) -> None:
     head = ["", *(f"first s, {c}" for c in contenders), *(f"peak MB, {c}" for c in contenders),
             *(["compiled after step 3"] if compared else []), "losses differ by"]  # fmt: skip
     print(table(head, rows))
-    print("after the imports alone, MB:",
-          ", ".join(f"{c} {max(r[c]['imported MB'] for r in results.values()):.0f}" for c in contenders))  # fmt: skip
+    imported = {c: max(r[c]["imported MB"] for r in results.values()) for c in contenders}
+    print("peak MB after the imports alone:", ", ".join(f"{c} {mb:.0f}" for c, mb in imported.items()))
 
 
 def versions() -> str:

@@ -41,6 +41,9 @@ class Program:
     reads: tuple[bool, ...]
     wanted: tuple[str, ...]  # the leaves that want gradients
 
+    def _repr_pretty_(self, printer, cycle):  # how hypothesis prints a failure
+        printer.text(repr(self))
+
     def __repr__(self) -> str:
         return "\n".join(["", *(f"    {line}" + "  # then read" * r for line, r in zip(self.lines, self.reads))])
 
@@ -149,11 +152,11 @@ def run(program, torch, read=False, stop_at=None):
 
 def _seen(t):
     grad = t.grad if t.is_leaf or t.retains_grad else None
-    return (
-        np.asarray(t.detach().tolist(), dtype=str(t.dtype).removeprefix("torch.")),
-        str(t.dtype), tuple(t.shape), t.requires_grad, t.is_leaf,
-        None if grad is None else np.asarray(grad.detach().tolist(), str(grad.dtype).removeprefix("torch.")),
-    )  # fmt: skip
+    return (_array(t), str(t.dtype), tuple(t.shape), t.requires_grad, t.is_leaf, None if grad is None else _array(grad))
+
+
+def _array(t):
+    return np.asarray(t.detach().tolist(), str(t.dtype).removeprefix("torch.")).reshape(tuple(t.shape))
 
 
 def compare(a, b, what, exact=False, leaves=True):

@@ -49,12 +49,9 @@ def check_caches(program):
 
 def check_jax(program):
     lazy = run(program, tracegrad)
-    for name, value in reference(program).items():
-        got = lazy.tensors[name]
-        assert got[1] == f"torch.{value[0].dtype}" and got[2] == value[0].shape, name
-    expected = Seen({n: (v, *lazy.tensors[n][1:5], g) for n, (v, g) in reference(program).items()}, lazy.errors)
+    expected = Seen({n: (v, f"torch.{v.dtype}", v.shape, *lazy.tensors[n][3:5], g)
+                     for n, (v, g) in reference(program).items()}, {})  # fmt: skip
     only = Seen({n: (*x[:5], x[5] if n in program.wanted else None) for n, x in lazy.tensors.items()}, lazy.errors)
-    assert not lazy.errors
     compare(only, expected, "tracegrad and jax.grad")
 
 
@@ -116,13 +113,8 @@ def test_caches_change_nothing(program):
 @law(60)
 @given(programs(functional=True, errors=False))
 def test_jax_says_the_same(program):
-    if any(line == "loss = torch.tensor(0.)" for line in program.lines) or not lossy(program):
-        return
-    check_jax(program)
-
-
-def lossy(program):
-    return bool(program.wanted)
+    if program.wanted:
+        check_jax(program)
 
 
 @pytest.mark.oracle

@@ -116,6 +116,18 @@ def test_requires_grad_grad_fn_and_parameters():
         assert tensor_repr(x * 2) == "tensor([2., 4.], grad_fn=<MulBackward0>)"
 
 
+def test_grad_fn_goes_to_a_new_line_where_it_does_not_fit(monkeypatch):
+    maker = type("MulBackward0", (), {})()
+    monkeypatch.setattr(tracegrad.Tensor, "grad_fn", maker, raising=False)
+    assert text([2.0, 2.0]) == "tensor([2., 2.], grad_fn=<MulBackward0>)"
+    assert text(np.zeros((0, 3))) == "tensor([], size=(0, 3), grad_fn=<MulBackward0>)"
+    expected = """\
+        tensor([[0.5000, 0.5000, 0.5000],
+                [0.5000, 0.5000, 0.5000]], dtype=torch.float64,
+               grad_fn=<MulBackward0>)"""
+    assert text(np.full((2, 3), 0.5), np.float64, linewidth=70) == dedent(expected)
+
+
 def test_notes_that_do_not_fit_go_to_a_line_of_their_own():
     x = tracegrad.tensor(np.full((3, 3), 0.5), requires_grad=True)
     assert "[0.5000, 0.5000, 0.5000]], dtype=torch.float64, requires_grad=True)" in tensor_repr(x)

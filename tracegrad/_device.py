@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import jax
@@ -46,21 +46,21 @@ class Device:
         return (Device, (self.type, self.index))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _device(name: str, index: int | None) -> Device:
     made = object.__new__(Device)
     made.type, made.index = name, index
     return made
 
 
-@lru_cache(maxsize=None)
+@cache
 def default() -> Device:
     """Return the device of JAX's default backend, where new tensors are made."""
     platform = jax.default_backend()
     return _device("cuda", 0) if platform == "gpu" else _device(platform, None if platform == "cpu" else 0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def to_jax(device: Device) -> Any:
     """Return JAX's device for ``device``; RuntimeError where this machine has none."""
     try:
@@ -73,7 +73,7 @@ def to_jax(device: Device) -> Any:
     return found[index]
 
 
-@lru_cache(maxsize=None)
+@cache
 def from_jax(device: Any) -> Device:
     """Return the name of a JAX device."""
     if device.platform == "cpu":

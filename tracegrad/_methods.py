@@ -1,7 +1,7 @@
 """The methods of tensors that are ops. Written by ``python -m tracegrad._ops._generate``."""
 
 from tracegrad._handle import Handle
-from tracegrad._ops import activation, blending, creation, math, pointwise, random
+from tracegrad._ops import activation, blending, creation, math, pointwise, random, rearranging, reduction, shape, sorting
 from tracegrad._ops._declare import inplace
 
 
@@ -252,3 +252,81 @@ class Methods(Handle):
     normal_ = random.normal_
     random_ = random.random_
     uniform_ = random.uniform_
+
+    # rearranging
+    clone = rearranging.clone
+    contiguous = rearranging.contiguous
+    diag = rearranging.diag
+    diag_embed = rearranging.diag_embed
+    diagonal = rearranging.diagonal
+    flip = rearranging.flip
+    fliplr = rearranging.fliplr
+    flipud = rearranging.flipud
+    roll = rearranging.roll
+    rot90 = rearranging.rot90
+    tril = rearranging.tril
+    tril_ = inplace(rearranging.tril)
+    triu = rearranging.triu
+    triu_ = inplace(rearranging.triu)
+
+    # reduction
+    all = reduction.all
+    amax = reduction.amax
+    amin = reduction.amin
+    any = reduction.any
+    argmax = reduction.argmax
+    argmin = reduction.argmin
+    count_nonzero = reduction.count_nonzero
+    cumprod = reduction.cumprod
+    cumprod_ = inplace(reduction.cumprod)
+    cumsum = reduction.cumsum
+    cumsum_ = inplace(reduction.cumsum)
+    logcumsumexp = reduction.logcumsumexp
+    logsumexp = reduction.logsumexp
+    max = reduction.max
+    mean = reduction.mean
+    median = reduction.median
+    min = reduction.min
+    nanmean = reduction.nanmean
+    nansum = reduction.nansum
+    norm = reduction.norm
+    prod = reduction.prod
+    std = reduction.std
+    sum = reduction.sum
+    var = reduction.var
+
+    # shape
+    adjoint = shape.adjoint
+    broadcast_to = shape.broadcast_to
+    chunk = shape.chunk
+    expand = shape.expand
+    expand_as = shape.expand_as
+    flatten = shape.flatten
+    moveaxis = shape.moveaxis
+    movedim = shape.movedim
+    permute = shape.permute
+    ravel = shape.ravel
+    repeat = shape.repeat
+    repeat_interleave = shape.repeat_interleave
+    reshape = shape.reshape
+    reshape_as = shape.reshape_as
+    split = shape.split
+    squeeze = shape.squeeze
+    swapaxes = shape.swapaxes
+    swapdims = shape.swapdims
+    t = shape.t
+    tensor_split = shape.tensor_split
+    tile = shape.tile
+    transpose = shape.transpose
+    unbind = shape.unbind
+    unflatten = shape.unflatten
+    unsqueeze = shape.unsqueeze
+    view = shape.view
+    view_as = shape.view_as
+
+    # sorting
+    argsort = sorting.argsort
+    kthvalue = sorting.kthvalue
+    msort = sorting.msort
+    sort = sorting.sort
+    topk = sorting.topk

@@ -1,4 +1,4 @@
-"""The founding encyclopedia entry: a 3x3x3 tensor, its data, its gradient, the graph that a backward frees."""
+"""The founding encyclopedia entry: a 3x3x3 tensor, its data, its gradient, a graph that a backward frees."""
 
 from __future__ import annotations
 

@@ -92,7 +92,8 @@ def prepare(rule: Rule, params: tuple[Any, ...], operands: list[Aval | Number]) 
 
 
 def _number_struct(number: Number) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((), _dtype.int64.np if number.kind is int else _dtype.float64.np)
+    dtype = _dtype.int64.np if number.kind is int else _dtype.float64.np
+    return jax.ShapeDtypeStruct((), dtype)  # type: ignore[no-untyped-call]
 
 
 def _common_device(operands: list[Aval | Number]) -> Device:

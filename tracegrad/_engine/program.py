@@ -109,7 +109,8 @@ class Program:
         ``args`` are the float inputs and the int inputs, each packed in one array where there are any, then the leaves.
         """
         given = list(args)
-        ints = floats = None
+        floats: Any = None
+        ints: Any = None
         if self.node.floats:
             floats = given.pop(0)
         if self.node.ints:

@@ -243,7 +243,7 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
     """Append ``kid`` to ``trace``, unless it moved on from ``node``: then return None."""
     for operand, is_float, index in kid.numbers:
         x = operands[operand]
-        number = x.value if type(x) is Input else x
+        number: Any = x.value if type(x) is Input else x
         if is_float:
             trace.floats[index] = number
         else:
@@ -482,7 +482,8 @@ def _plain(x: Any) -> Any:
     if isinstance(x, np.generic) and isinstance(x.item(), (bool, int, float, complex)):
         return x.item()
     if isinstance(x, (bool, int, float, complex)):  # a subclass, such as an IntEnum
-        return next(kind for kind in (bool, int, float, complex) if isinstance(x, kind))(x)
+        kinds: tuple[Any, ...] = (bool, int, float, complex)
+        return next(kind for kind in kinds if isinstance(x, kind))(x)
     raise _not_a_tensor(x)
 
 

@@ -67,7 +67,7 @@ def aval(shape: tuple[int, ...], dtype: DType, device: Device | None = None) -> 
         return found
     made = Aval()
     made.shape, made.dtype, made.device = key
-    made.struct = jax.ShapeDtypeStruct(shape, dtype.np)
+    made.struct = jax.ShapeDtypeStruct(shape, dtype.np)  # type: ignore[no-untyped-call]
     made.plain, made.wanting = Spec(), Spec()
     made.plain.aval = made.wanting.aval = made
     made.plain.wants, made.wanting.wants = False, True

@@ -48,18 +48,14 @@ def result_type(operands: Sequence[Operand]) -> DType:
         known = ranks[rank]
         ranks[rank] = dtype if known is None else _dtype.promote_types(known, dtype)
     result: DType | None = None
-    for dtype in ranks:
-        if dtype is None:
+    for found in ranks:
+        if found is None:
             continue
         if result is None:
-            result = dtype
-        elif dtype.category > result.category:
-            if dtype.category == COMPLEX and result.category == FLOATING:
-                result = _dtype.to_complex(result)
-            elif dtype is ranks[2] and dtype.category == FLOATING:
-                result = _dtype.get_default_dtype()
-            else:
-                result = dtype
+            result = found
+        elif found.category > result.category:
+            both_inexact = found.category == COMPLEX and result.category == FLOATING
+            result = _dtype.to_complex(result) if both_inexact else found
     assert result is not None
     return result
 

@@ -53,7 +53,7 @@ def backward(
     if grad_variables is not None:
         warnings.warn("`grad_variables` is deprecated. Use `grad_tensors` instead.", FutureWarning, stacklevel=2)
         grad_tensors = grad_variables
-    targets = None
+    targets: list[Any] | None = None
     if inputs is not None:
         targets = [inputs] if isinstance(inputs, Handle) else list(inputs)
         if not targets:
@@ -108,7 +108,7 @@ def grad(
     """
     if is_grads_batched:
         raise NotImplementedError("autograd.grad: is_grads_batched is not supported; use vmap over the cotangents")
-    targets = [inputs] if isinstance(inputs, Handle) else list(inputs)
+    targets: list[Any] = [inputs] if isinstance(inputs, Handle) else list(inputs)
     if not targets:
         raise ValueError("grad requires non-empty inputs.")
     for t in targets:

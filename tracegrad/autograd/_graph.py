@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tracegrad._engine import tape
@@ -79,7 +79,7 @@ class AccumulateGrad:
     @property
     def variable(self) -> Tensor | None:
         """The leaf tensor."""
-        return self._variable.handle()  # type: ignore[no-any-return]
+        return self._variable.handle()
 
     @property
     def next_functions(self) -> tuple[()]:
@@ -96,7 +96,7 @@ class AccumulateGrad:
         return f"<AccumulateGrad object at {id(self):#x}>"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _class(name: str) -> type[Node]:
     return type(name, (Node,), {"__slots__": (), "__module__": "tracegrad.autograd"})
 

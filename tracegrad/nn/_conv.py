@@ -18,9 +18,20 @@ class _Conv(Module):
     _ndim: int
     _convolve: Any
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-                 dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
-                 device: Any = None, dtype: Any = None):  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ):
         super().__init__()
         if groups <= 0:
             raise ValueError("groups must be a positive integer")
@@ -34,8 +45,10 @@ class _Conv(Module):
             if padding == "same" and any(s != 1 for s in _each(stride, self._ndim)):
                 raise ValueError("padding='same' is not supported for strided convolutions")
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError("padding_mode must be one of {'zeros', 'reflect', 'replicate', 'circular'}, but got "
-                             f"padding_mode='{padding_mode}'")
+            raise ValueError(
+                "padding_mode must be one of {'zeros', 'reflect', 'replicate', 'circular'}, but got "
+                f"padding_mode='{padding_mode}'"
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _each(kernel_size, self._ndim)
@@ -46,7 +59,9 @@ class _Conv(Module):
         self.output_padding = (0,) * self._ndim
         self.groups = groups
         self.padding_mode = padding_mode
-        self.weight = parameter(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
+        self.weight = parameter(
+            out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype
+        )
         if bias:
             self.bias = parameter(out_channels, device=device, dtype=dtype)
         else:
@@ -54,7 +69,7 @@ class _Conv(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias from a uniform distribution of width ``1 / sqrt(fan_in)`` to either side."""
+        """Draw weight and bias uniformly from ``1 / sqrt(fan_in)`` to either side of zero."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
@@ -68,8 +83,15 @@ class _Conv(Module):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._padding_pairs(), mode=self.padding_mode)
             padding = (0,) * self._ndim
-        return self._convolve(input, self.weight, self.bias, self.stride,  # type: ignore[no-any-return]
-                              padding, self.dilation, self.groups)  # fmt: skip
+        return self._convolve(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,  # type: ignore[no-any-return]
+            padding,
+            self.dilation,
+            self.groups,
+        )
 
     def _padding_pairs(self) -> list[int]:
         """Return what `F.pad` takes: before and after, the last dimension first."""
@@ -84,7 +106,9 @@ class _Conv(Module):
 
     def extra_repr(self) -> str:
         """Return the constructor's arguments that differ from the defaults."""
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        ]
         if self.padding != (0,) * self._ndim:
             parts.append(f"padding={self.padding}")
         if self.dilation != (1,) * self._ndim:

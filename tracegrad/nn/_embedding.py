@@ -13,14 +13,27 @@ from tracegrad.nn._parameter import Parameter, parameter
 
 
 class _Table(Module):
-    """A weight of ``num_embeddings`` rows, of which the one at ``padding_idx`` starts at zero and stays so."""
+    """A weight of ``num_embeddings`` rows, of which the one at ``padding_idx`` is zero and stays so."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, max_norm: float | None,
-                 norm_type: float, scale_grad_by_freq: bool, sparse: bool, weight: Tensor | None, freeze: bool,
-                 device: Any, dtype: Any):  # fmt: skip
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None,
+        max_norm: float | None,
+        norm_type: float,
+        scale_grad_by_freq: bool,
+        sparse: bool,
+        weight: Tensor | None,
+        freeze: bool,
+        device: Any,
+        dtype: Any,
+    ):
         super().__init__()
         if max_norm is not None or scale_grad_by_freq or sparse:
-            raise UnsupportedError(f"{type(self).__name__}: max_norm, scale_grad_by_freq and sparse are not supported")
+            raise UnsupportedError(
+                f"{type(self).__name__}: max_norm, scale_grad_by_freq and sparse are not supported"
+            )
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise AssertionError("Padding_idx must be within num_embeddings")
         self.num_embeddings = num_embeddings
@@ -72,12 +85,33 @@ class Embedding(_Table):
         torch.Size([2, 2, 3])
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
-                 max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
-                 sparse: bool = False, _weight: Tensor | None = None, _freeze: bool = False, device: Any = None,
-                 dtype: Any = None):  # fmt: skip
-        super().__init__(num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse,
-                         _weight, _freeze, device, dtype)  # fmt: skip
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            num_embeddings,
+            embedding_dim,
+            padding_idx,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            sparse,
+            _weight,
+            _freeze,
+            device,
+            dtype,
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the rows at ``input``, in one more dimension."""
@@ -95,27 +129,57 @@ class EmbeddingBag(_Table):
         torch.Size([2, 3])
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, max_norm: float | None = None, norm_type: float = 2.0,
-                 scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
-                 _weight: Tensor | None = None, include_last_offset: bool = False, padding_idx: int | None = None,
-                 device: Any = None, dtype: Any = None):  # fmt: skip
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ):
         if mode not in ("mean", "sum") or padding_idx is not None or include_last_offset:
-            raise UnsupportedError("EmbeddingBag: mode='max', padding_idx and include_last_offset are not supported")
-        super().__init__(num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse,
-                         _weight, False, device, dtype)  # fmt: skip
+            raise UnsupportedError(
+                "EmbeddingBag: mode='max', padding_idx and include_last_offset are not supported"
+            )
+        super().__init__(
+            num_embeddings,
+            embedding_dim,
+            padding_idx,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            sparse,
+            _weight,
+            False,
+            device,
+            dtype,
+        )
         self.mode = mode
         self.include_last_offset = include_last_offset
 
-    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
+    ) -> Tensor:
         """Return one row per bag: per row of the two-dimensional ``input``."""
         if offsets is not None or input.ndim != 2:
-            raise UnsupportedError("EmbeddingBag takes bags of one size, as the rows of a two-dimensional input; offsets "
-                                   "are not supported")
+            raise UnsupportedError(
+                "EmbeddingBag takes bags of one size, as the rows of a two-dimensional input; offsets "
+                "are not supported"
+            )
         rows = F.embedding(input, self.weight)
         if per_sample_weights is not None:
             if self.mode != "sum":
-                raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only "
-                                          f"supported for mode='sum' (got mode='{self.mode}').")
+                raise NotImplementedError(
+                    "embedding_bag: per_sample_weights was not None. per_sample_weights is only "
+                    f"supported for mode='sum' (got mode='{self.mode}')."
+                )
             rows = rows * per_sample_weights.unsqueeze(-1)
         return rows.sum(1) if self.mode == "sum" else rows.mean(1)
 

@@ -41,7 +41,9 @@ class Linear(Module):
         torch.Size([128, 30])
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
@@ -53,7 +55,7 @@ class Linear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias from a uniform distribution of width ``1 / sqrt(in_features)`` to either side."""
+        """Draw weight and bias uniformly from ``1 / sqrt(in_features)`` to either side of zero."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
@@ -65,7 +67,9 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         """Return the constructor's arguments."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
 
 
 for _class in (Identity, Linear):

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from tracegrad import _dtype
 from tracegrad._device import Device
-from tracegrad._dtype import DType
+from tracegrad._dtype import DType, type_name
 from tracegrad._engine.trace import record
 from tracegrad._grad_mode import no_grad
 from tracegrad._handle import constant, tensor_of, write
-from tracegrad._ops._declare import cast_rule, scalar_name
+from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
 from tracegrad.nn._parameter import Buffer, Parameter
 
@@ -26,7 +26,11 @@ class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpec
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return super().__repr__() if self.missing_keys or self.unexpected_keys else "<All keys matched successfully>"
+        return (
+            super().__repr__()
+            if self.missing_keys or self.unexpected_keys
+            else "<All keys matched successfully>"
+        )
 
     __str__ = __repr__
 
@@ -71,9 +75,11 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result; every subclass defines it."""
-        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+        raise NotImplementedError(
+            f'Module [{type(self).__name__}] is missing the required "forward" function'
+        )
 
-    # -- attributes ----------------------------------------------------------------------------------------------
+    # -- attributes ------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
@@ -116,7 +122,9 @@ class Module:
         for kind in kinds:
             if name in self.__dict__[kind]:
                 what, expected = _KINDS[kind]
-                raise TypeError(f"cannot assign '{_typename(value)}' as {what} '{name}' ({expected} or None expected)")
+                raise TypeError(
+                    f"cannot assign '{_typename(value)}' as {what} '{name}' ({expected} or None expected)"
+                )
 
     def _forget(self, name: str) -> None:
         for kind in (self.__dict__, self._parameters, self._buffers, self._modules):
@@ -150,12 +158,16 @@ class Module:
         self._check_name(name, "parameter", self._parameters)
         if param is not None:
             if not isinstance(param, Parameter):
-                raise TypeError(f"cannot assign '{_typename(param)}' object to parameter '{name}' "
-                                "(torch.nn.Parameter or None required)")
+                raise TypeError(
+                    f"cannot assign '{_typename(param)}' object to parameter '{name}' "
+                    "(torch.nn.Parameter or None required)"
+                )
             if not param.is_leaf:
-                raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be "
-                                 f"created explicitly. To express '{name}' as a function of another Tensor, compute "
-                                 "the value in the forward() method.")
+                raise ValueError(
+                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be "
+                    f"created explicitly. To express '{name}' as a function of another Tensor, compute "
+                    "the value in the forward() method."
+                )
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -164,8 +176,10 @@ class Module:
             raise AttributeError("cannot assign buffer before Module.__init__() call")
         self._check_name(name, "buffer", self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign '{_typename(tensor)}' object to buffer '{name}' "
-                            "(torch Tensor or None required)")
+            raise TypeError(
+                f"cannot assign '{_typename(tensor)}' object to buffer '{name}' "
+                "(torch Tensor or None required)"
+            )
         self._buffers[name] = tensor
         if persistent:
             self._non_persistent_buffers_set.discard(name)
@@ -216,10 +230,11 @@ class Module:
             raise AttributeError(f"`{name}` is not {called}")
         return found
 
-    # -- walking the tree ----------------------------------------------------------------------------------------
+    # -- walking the tree ------------------------------------------------------------------------------------
 
-    def named_modules(self, memo: set[Module] | None = None, prefix: str = "",
-                      remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:  # fmt: skip
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         """Yield this module and every module below it with its dotted path."""
         memo = set() if memo is None else memo
         if self in memo:
@@ -229,7 +244,9 @@ class Module:
         yield prefix, self
         for name, module in self._modules.items():
             if module is not None:
-                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+                yield from module.named_modules(
+                    memo, f"{prefix}.{name}" if prefix else name, remove_duplicate
+                )
 
     def modules(self) -> Iterator[Module]:
         """Yield this module and every module below it."""
@@ -251,7 +268,11 @@ class Module:
 
     def _named_members(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[Any]:
         seen: set[int] = set()
-        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        modules = (
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+            if recurse
+            else [(prefix, self)]
+        )
         for path, module in modules:
             for name, member in module.__dict__[kind].items():
                 if member is None or id(member) in seen:
@@ -260,8 +281,9 @@ class Module:
                     seen.add(id(member))
                 yield f"{path}.{name}" if path else name, member
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True,
-                         remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:  # fmt: skip
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters with their dotted paths, each once."""
         return self._named_members("_parameters", prefix, recurse, remove_duplicate)
 
@@ -270,8 +292,9 @@ class Module:
         for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True,
-                      remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         """Yield the buffers with their dotted paths, each once."""
         return self._named_members("_buffers", prefix, recurse, remove_duplicate)
 
@@ -287,9 +310,11 @@ class Module:
         fn(self)
         return self
 
-    # -- state ---------------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+    def state_dict(
+        self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """Return the parameters and persistent buffers by dotted path, detached unless ``keep_vars``."""
         found: dict[str, Any] = OrderedDict() if destination is None else destination
         for name, tensor in (*self._parameters.items(), *self._buffers.items()):
@@ -300,7 +325,9 @@ class Module:
                 module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
         return found
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """Copy tensors into the parameters and buffers of the same paths.
 
         Args:
@@ -329,11 +356,20 @@ class Module:
                     names = ", ".join(f'"{k}"' for k in keys)
                     errors.insert(0, f"{what} key(s) in state_dict: {names}. ")
         if errors:
-            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
+            raise RuntimeError(
+                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors)
+            )
         return _IncompatibleKeys(missing, unexpected)
 
-    def _load(self, state_dict: Mapping[str, Any], prefix: str, assign: bool, known: set[str], missing: list[str],
-              errors: list[str]) -> None:  # fmt: skip
+    def _load(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        assign: bool,
+        known: set[str],
+        missing: list[str],
+        errors: list[str],
+    ) -> None:
         for kind in ("_parameters", "_buffers"):
             for name, own in self.__dict__[kind].items():
                 if own is None or name in self._non_persistent_buffers_set:
@@ -345,11 +381,15 @@ class Module:
                     continue
                 given = state_dict[key]
                 if not isinstance(given, Tensor):
-                    errors.append(f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
-                                  f"object from checkpoint but received {type(given)}")
+                    errors.append(
+                        f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
+                        f"object from checkpoint but received {type(given)}"
+                    )
                 elif given.shape != own.shape:
-                    errors.append(f"size mismatch for {key}: copying a param with shape {given.shape} from "
-                                  f"checkpoint, the shape in current model is {own.shape}.")
+                    errors.append(
+                        f"size mismatch for {key}: copying a param with shape {given.shape} from "
+                        f"checkpoint, the shape in current model is {own.shape}."
+                    )
                 elif not assign:
                     _copy(own, given)
                 elif kind == "_parameters" and not isinstance(given, Parameter):
@@ -357,7 +397,7 @@ class Module:
                 else:
                     self.__dict__[kind][name] = given
 
-    # -- modes and conversions -----------------------------------------------------------------------------------
+    # -- modes and conversions -------------------------------------------------------------------------------
 
     def train(self: T, mode: bool = True) -> T:
         """Set training mode here and below; return this module."""
@@ -411,8 +451,9 @@ class Module:
         if kwargs:
             raise TypeError(f"to() received an invalid combination of arguments: unknown {', '.join(kwargs)}")
         if dtype is not None and not dtype.is_inexact:
-            raise TypeError("nn.Module.to only accepts floating point or complex dtypes, but got desired "
-                            f"dtype={dtype}")
+            raise TypeError(
+                f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
+            )
         place = None if device is None else Device(device)
 
         def convert(t: Tensor) -> Tensor:
@@ -453,7 +494,7 @@ class Module:
         """Move everything to a GPU; return this module."""
         return self.to(device if isinstance(device, Device) else Device("cuda", device or 0))
 
-    # -- printing ------------------------------------------------------------------------------------------------
+    # -- printing --------------------------------------------------------------------------------------------
 
     def _get_name(self) -> str:
         return builtins.type(self).__name__
@@ -475,16 +516,18 @@ class Module:
 
 Module.__module__ = "tracegrad.nn"
 
-_KINDS = {"_parameters": ("parameter", "torch.nn.Parameter"),
-          "_modules": ("child module", "torch.nn.Module"),
-          "_buffers": ("buffer", "torch.nn.Buffer, torch.Tensor")}  # fmt: skip
+_KINDS = {
+    "_parameters": ("parameter", "torch.nn.Parameter"),
+    "_modules": ("child module", "torch.nn.Module"),
+    "_buffers": ("buffer", "torch.nn.Buffer, torch.Tensor"),
+}
 
 
 def _typename(x: Any) -> str:
     """Return the name that PyTorch's messages give the type of ``x``."""
     kind = type(x)
     if kind is Tensor:
-        return f"torch.{scalar_name(x.dtype)}Tensor"
+        return f"torch.{type_name(x.dtype)}Tensor"
     if isinstance(x, type):
         kind = x
     module = kind.__module__.replace("tracegrad", "torch")

@@ -58,7 +58,9 @@ class Parameter(Tensor):
 Parameter.__module__ = "tracegrad.nn"
 
 
-def _rebuild(cls: type[Parameter], array: np.ndarray[Any, Any], device: Device, requires_grad: bool) -> Parameter:
+def _rebuild(
+    cls: type[Parameter], array: np.ndarray[Any, Any], device: Device, requires_grad: bool
+) -> Parameter:
     data = tensor_of(concrete(np.array(array), aval(array.shape, _dtype.from_np(array.dtype), device)))
     return cls(data, requires_grad)
 

@@ -49,21 +49,44 @@ class Adam(Optimizer):
         tensor([0.5000, 1.5000], requires_grad=True)
     """
 
-    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None,
-                 maximize: bool = False, capturable: bool = False, differentiable: bool = False,
-                 fused: bool | None = None, decoupled_weight_decay: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ):
         check_options(lr, weight_decay, differentiable)
         if not eps >= 0.0:
             raise ValueError(f"Invalid epsilon value: {eps}")
         for i, beta in enumerate(betas):
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
-        super().__init__(params, {
-            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
-            "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
-        })  # fmt: skip
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+                "foreach": foreach,
+                "capturable": capturable,
+                "differentiable": differentiable,
+                "fused": fused,
+                "decoupled_weight_decay": decoupled_weight_decay,
+            },
+        )
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         state = self.state
@@ -82,16 +105,31 @@ class Adam(Optimizer):
             chosen = [i for i, s in enumerate(states) if s["step"] == step]
             self._record(group, names, [params[i] for i in chosen], [states[i] for i in chosen], step)
 
-    def _record(self, group: Group, names: tuple[str, ...], params: list[Tensor], states: list[dict[str, Any]],
-                step: float) -> None:  # fmt: skip
+    def _record(
+        self,
+        group: Group,
+        names: tuple[str, ...],
+        params: list[Tensor],
+        states: list[dict[str, Any]],
+        step: float,
+    ) -> None:
         step += 1.0
         decay = group["weight_decay"]
-        flags = (len(params), group["amsgrad"], group["maximize"],
-                 "" if not decay else "decoupled" if group["decoupled_weight_decay"] else "added")  # fmt: skip
+        flags = (
+            len(params),
+            group["amsgrad"],
+            group["maximize"],
+            "" if not decay else "decoupled" if group["decoupled_weight_decay"] else "added",
+        )
         held = [s[name] for name in names for s in states]
         numbers = (group["lr"], *group["betas"], group["eps"], decay)
-        put(params, held, record(_adam, flags, *params, *[p._grad for p in params], *held, *map(hyper, numbers),
-                                 Input(step)))  # fmt: skip
+        put(
+            params,
+            held,
+            record(
+                _adam, flags, *params, *[p._grad for p in params], *held, *map(hyper, numbers), Input(step)
+            ),
+        )
         for s in states:
             s["step"] = step
 
@@ -99,8 +137,10 @@ class Adam(Optimizer):
         return {key: scalar(value) if key == "step" else value for key, value in state.items()}
 
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
-        return {key: float(value.item() if isinstance(value, Tensor) else value) if key == "step" else value
-                for key, value in state.items()}  # fmt: skip
+        return {
+            key: float(value.item() if isinstance(value, Tensor) else value) if key == "step" else value
+            for key, value in state.items()
+        }
 
 
 class AdamW(Adam):
@@ -127,29 +167,59 @@ class AdamW(Adam):
         0.01
     """
 
-    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
-                 foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
-                 fused: bool | None = None):  # fmt: skip
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize,
-                         capturable=capturable, differentiable=differentiable, fused=fused,
-                         decoupled_weight_decay=True)  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )
 
 
 def _adam(*args: Any) -> Lowering:
     count, amsgrad, maximize, decay = args[-4:]
     width = 5 if amsgrad else 4  # parameter, gradient and states of each
 
-    def update(numbers: tuple[Any, ...], p: Any, g: Any, mean: Any, square: Any, *largest: Any) -> tuple[Any, ...]:
+    def update(
+        numbers: tuple[Any, ...], p: Any, g: Any, mean: Any, square: Any, *largest: Any
+    ) -> tuple[Any, ...]:
         if jnp.iscomplexobj(p):  # real and imaginary parts are parameters of their own
             parts = (p, g.astype(p.dtype), mean, square, *largest)
-            return tuple(map(jax.lax.complex, update(numbers, *map(jnp.real, parts)),
-                             update(numbers, *map(jnp.imag, parts))))  # fmt: skip
+            return tuple(
+                map(
+                    jax.lax.complex,
+                    update(numbers, *map(jnp.real, parts)),
+                    update(numbers, *map(jnp.imag, parts)),
+                )
+            )
         lr, beta1, beta2, eps, weight_decay, step = numbers
         size, root = lr / (1 - beta1**step), jnp.sqrt(1 - beta2**step)
         keep, rest1, rest2, shrink = 1 - lr * weight_decay, 1 - beta1, 1 - beta2, weight_decay
         size, root, beta2, eps, keep, rest1, rest2, shrink = (
-            x.astype(p.dtype) for x in (size, root, beta2, eps, keep, rest1, rest2, shrink))
+            x.astype(p.dtype) for x in (size, root, beta2, eps, keep, rest1, rest2, shrink)
+        )
         g = -g.astype(p.dtype) if maximize else g.astype(p.dtype)
         if decay == "added":
             g = g + shrink * p

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from tracegrad import _device
-from tracegrad._dtype import float32
+from tracegrad._dtype import float32, type_name
 from tracegrad._engine import trace
 from tracegrad._engine.flush import flush, flush_current
 from tracegrad._engine.value import Input, aval, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import enable_grad, no_grad
 from tracegrad._handle import Handle, constant, tensor_of, write
-from tracegrad._ops._declare import cast_rule, scalar_name
+from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
 
 Group = dict[str, Any]
@@ -40,8 +40,10 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: Group):
         if isinstance(params, Tensor):
-            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                            f"torch.{scalar_name(params.dtype)}Tensor")
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                f"torch.{type_name(params.dtype)}Tensor"
+            )
         self.defaults = defaults
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
@@ -60,21 +62,30 @@ class Optimizer:
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         given = param_group["params"]
         if isinstance(given, set):
-            raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of "
-                            "tensors in sets will change between runs. Please use a list instead.")
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the ordering of "
+                "tensors in sets will change between runs. Please use a list instead."
+            )
         given = [given] if isinstance(given, Tensor) else list(given)
         names = [x[0] for x in given if isinstance(x, tuple)]
         params = [x[1] if isinstance(x, tuple) else x for x in given]
         if names and len(names) != len(params):
-            raise ValueError("all optimizer params should be with/without names. Some param names are missing")
+            raise ValueError(
+                "all optimizer params should be with/without names. Some param names are missing"
+            )
         for p in params:
             if not isinstance(p, Tensor):
-                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
+                raise TypeError(
+                    f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}"
+                )
             if not (p.is_leaf or p._retains):
                 raise ValueError("can't optimize a non-leaf Tensor")
         if len({id(p) for p in params}) != len(params):
-            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause "
-                          "an error; see github.com/pytorch/pytorch/issues/40967 for more information", stacklevel=3)
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters; in future, this will cause "
+                "an error; see github.com/pytorch/pytorch/issues/40967 for more information",
+                stacklevel=3,
+            )
         known = {id(p) for group in self.param_groups for p in group["params"]}
         if any(id(p) in known for p in params):
             raise ValueError("some parameters appear in more than one parameter group")
@@ -122,7 +133,7 @@ class Optimizer:
         """Record the update of ``params``, which all have gradients."""
         raise NotImplementedError
 
-    # -- state ---------------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------------
 
     def _shown(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return one parameter's state as ``state_dict`` shows it."""
@@ -155,15 +166,19 @@ class Optimizer:
         params: dict[Any, Tensor] = {}
         for own, group in zip(self.param_groups, groups):
             if len(own["params"]) != len(group["params"]):
-                raise ValueError("loaded state dict contains a parameter group that doesn't match the size of "
-                                 "optimizer's group")
+                raise ValueError(
+                    "loaded state dict contains a parameter group that doesn't match the size of "
+                    "optimizer's group"
+                )
             params.update(zip(group["params"], own["params"]))
         state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         for key, held in state_dict["state"].items():
             if key in params:
                 p = params[key]
                 taken = self._taken(dict(held))
-                state[p] = {k: _like(p, v, k) if isinstance(v, Tensor) else deepcopy(v) for k, v in taken.items()}
+                state[p] = {
+                    k: _like(p, v, k) if isinstance(v, Tensor) else deepcopy(v) for k, v in taken.items()
+                }
             else:
                 state[key] = held
         for own, group in zip(self.param_groups, groups):
@@ -225,4 +240,6 @@ def check_options(lr: Any, weight_decay: Any, differentiable: bool) -> None:
     if not weight_decay >= 0.0:
         raise ValueError(f"Invalid weight_decay value: {weight_decay}")
     if differentiable:
-        raise UnsupportedError("differentiable=True is not supported: write the update with tensor operations instead")
+        raise UnsupportedError(
+            "differentiable=True is not supported: write the update with tensor operations instead"
+        )

@@ -41,18 +41,39 @@ class SGD(Optimizer):
         tensor([0.5000, 1.5000], requires_grad=True)
     """
 
-    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
-                 weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
-                 foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None):  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
         check_options(lr, weight_decay, differentiable)
         if momentum < 0.0:
             raise ValueError(f"Invalid momentum value: {momentum}")
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov,
-            "maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused,
-        })  # fmt: skip
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "foreach": foreach,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         if not group["momentum"]:
@@ -70,15 +91,27 @@ class SGD(Optimizer):
             self._record(group, params, [state[p]["momentum_buffer"] for p in params], group["dampening"])
 
     def _record(self, group: Group, params: list[Tensor], buffers: list[Tensor], dampening: float) -> None:
-        flags = (len(params), bool(buffers), bool(group["weight_decay"]), group["nesterov"], group["maximize"])
+        flags = (
+            len(params),
+            bool(buffers),
+            bool(group["weight_decay"]),
+            group["nesterov"],
+            group["maximize"],
+        )
         numbers = (group["lr"], group["momentum"], dampening, group["weight_decay"])
-        put(params, buffers, record(_sgd, flags, *params, *[p._grad for p in params], *buffers, *map(hyper, numbers)))
+        put(
+            params,
+            buffers,
+            record(_sgd, flags, *params, *[p._grad for p in params], *buffers, *map(hyper, numbers)),
+        )
 
 
 def _sgd(*args: Any) -> Lowering:
     count, momentum, decay, nesterov, maximize = args[-5:]
 
-    def update(p: Any, g: Any, buffer: Any, lr: Any, mu: Any, dampening: Any, weight_decay: Any) -> tuple[Any, Any]:
+    def update(
+        p: Any, g: Any, buffer: Any, lr: Any, mu: Any, dampening: Any, weight_decay: Any
+    ) -> tuple[Any, Any]:
         g = g.astype(p.dtype)
         lr, mu, dampening, weight_decay = (x.astype(p.dtype) for x in (lr, mu, dampening, weight_decay))
         if maximize:

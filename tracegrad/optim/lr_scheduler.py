@@ -38,8 +38,10 @@ class LRScheduler:
                 lr = group["lr"]
                 group.setdefault("initial_lr", lr.detach().clone() if isinstance(lr, Tensor) else lr)
             elif "initial_lr" not in group:
-                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] when resuming scheduler with "
-                               "last_epoch >= 0. Load the optimizer's state first, or start at last_epoch=-1.")
+                raise KeyError(
+                    f"param 'initial_lr' is not specified in param_groups[{i}] when resuming scheduler with "
+                    "last_epoch >= 0. Load the optimizer's state first, or start at last_epoch=-1."
+                )
         self.base_lrs: list[Any] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
         self._step_count = 0
@@ -59,8 +61,12 @@ class LRScheduler:
         """Count one step, or go to ``epoch``, and set the rates."""
         late = self._step_count == 1 and not self.optimizer._stepped
         if late and type(self.optimizer).step is Optimizer.step:
-            warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of the "
-                          "schedule is skipped. Call `optimizer.step()` first.", UserWarning, stacklevel=2)
+            warnings.warn(
+                "Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of the "
+                "schedule is skipped. Call `optimizer.step()` first.",
+                UserWarning,
+                stacklevel=2,
+            )
         self._step_count += 1
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         closed = getattr(self, "_get_closed_form_lr", None)
@@ -101,8 +107,12 @@ class LambdaLR(LRScheduler):
         [1.0]
     """
 
-    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
-                 last_epoch: int = -1):  # fmt: skip
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
+    ):
         count = len(optimizer.param_groups)
         functions = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
         if len(functions) != count:
@@ -149,7 +159,9 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """The rate times ``gamma`` at each of ``milestones``; one that is named twice counts twice."""
 
-    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
+    def __init__(
+        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
+    ):
         self.milestones = Counter(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)

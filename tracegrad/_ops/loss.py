@@ -1,0 +1,560 @@
+"""Losses: elementwise ones and their reductions, and what classifiers minimise.
+
+NOTE [Fused cross entropy] With class numbers, cross entropy is one op: the forward keeps the logits and one logsumexp a
+sample, the backward is ``(softmax - one_hot) * scale`` in one pass, and no log-softmax is ever stored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tracegrad import _dtype
+from tracegrad._dtype import type_name
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import record
+from tracegrad._engine.value import Aval, aval
+from tracegrad._ops import _rules as rules
+from tracegrad._ops._declare import op
+from tracegrad._ops._opmath import opmath, reduced, reduction_name, require_floating
+from tracegrad._ops.activation import log_probabilities
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+# -- elementwise -------------------------------------------------------------------------------------------------------
+
+
+@op(method=False, function=False)
+def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+             reduction: str = "mean", weight: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Return ``(input - target) ** 2``, reduced.
+
+    Args:
+        input: any shape, floating point.
+        target: the same shape; another one that broadcasts warns.
+        size_average: the old way to name the reduction.
+        reduce: the old way to name the reduction.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        weight: a factor for each element; the mean then divides by the sum of the weights.
+
+    Raises:
+        ValueError: for another reduction.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.nn.functional.mse_loss(torch.ones(2), torch.zeros(2)).item()
+        1.0
+    """
+    _warn_of_sizes(input, target)
+    return _pointwise(_square, "", input, target, weight, reduction_name(reduction, size_average, reduce))
+
+
+@op(method=False, function=False)
+def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+            reduction: str = "mean", weight: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Return ``|input - target|``, reduced; the gradient where they are equal is 0.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html
+    """
+    _warn_of_sizes(input, target)
+    return _pointwise(_absolute, "", input, target, weight, reduction_name(reduction, size_average, reduce))
+
+
+@op(method=False, function=False)
+def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+                   reduction: str = "mean", beta: float = 1.0) -> Tensor:  # fmt: skip
+    """Return ``d ** 2 / (2 * beta)`` where ``d = |input - target|`` is below ``beta``, ``d - beta / 2`` elsewhere.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html
+    """
+    _warn_of_sizes(input, target)
+    reduction = reduction_name(reduction, size_average, reduce)
+    if beta == 0:
+        return _pointwise(_absolute, "", input, target, None, reduction)
+    return _pointwise(_smooth, float(beta), input, target, None, reduction)
+
+
+@op(method=False, function=False)
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
+               weight: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Return ``d ** 2 / 2`` where ``d = |input - target|`` is below ``delta``, ``delta * (d - delta / 2)`` elsewhere.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html
+    """
+    _warn_of_sizes(input, target)
+    return _pointwise(_huber, float(delta), input, target, weight, reduction_name(reduction))
+
+
+def _warn_of_sizes(input: Tensor, target: Tensor) -> None:
+    if target._value.spec.aval.shape != input._value.spec.aval.shape:
+        warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). "
+                      "This will likely lead to incorrect results due to broadcasting. "
+                      "Please ensure they have the same size.", stacklevel=3)  # fmt: skip
+
+
+def _pointwise(fn: Callable[..., Any], knob: float | str, input: Tensor, target: Tensor, weight: Tensor | None,
+               reduction: str) -> Tensor:  # fmt: skip
+    if weight is None:
+        return record(_of_difference, (fn, knob, reduction), input, target)  # type: ignore[no-any-return]
+    if weight.shape != input.shape:
+        raise ValueError("Weights and input must have the same size.")
+    return record(_of_weighted, (fn, knob, reduction), input, target, weight)  # type: ignore[no-any-return]
+
+
+def _square(d: Any, knob: Any) -> Any:
+    return d * d
+
+
+def _absolute(d: Any, knob: Any) -> Any:
+    return d * jax.lax.stop_gradient(jnp.sign(d))
+
+
+def _smooth(d: Any, beta: float) -> Any:
+    if beta < 0:
+        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    near = d * jax.lax.stop_gradient(jnp.sign(d))
+    return jnp.where(near < beta, d * d * (0.5 / beta), near - 0.5 * beta)
+
+
+def _huber(d: Any, delta: float) -> Any:
+    if delta <= 0:
+        raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    near = d * jax.lax.stop_gradient(jnp.sign(d))
+    return jnp.where(near < delta, 0.5 * d * d, delta * (near - 0.5 * delta))
+
+
+_LOSSES: dict[Callable[..., Any], tuple[str, str]] = {
+    _square: ("mse_cpu", "MseLossBackward0"),
+    _absolute: ("", ""),
+    _smooth: ("smooth_l1_cpu", "SmoothL1LossBackward0"),
+    _huber: ("huber_cpu", "HuberLossBackward0"),
+}
+
+
+def _of_difference(x: Aval, y: Aval, fn: Callable[..., Any], knob: Any, reduction: str) -> Lowering:
+    dtype = rules.result_type((x, y))
+    shape = rules.broadcast(x, y)
+    kernel, name = _LOSSES[fn]
+    if kernel:
+        require_floating(aval(shape, dtype, x.device), kernel)
+    elif not dtype.is_inexact and reduction == "mean":
+        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a floating point or "
+                           f"complex dtype. Got: {type_name(dtype)}")
+    wide = opmath(dtype)
+
+    def run(a: Any, b: Any) -> Any:
+        losses = fn(a.astype(wide) - b.astype(wide), knob)
+        return reduced(losses, reduction).astype(dtype.np)
+
+    plain = {"mean": "MeanBackward0", "sum": "SumBackward0", "none": "AbsBackward0"}[reduction]
+    return Lowering(run, name=name or plain)
+
+
+def _of_weighted(x: Aval, y: Aval, weight: Aval, fn: Callable[..., Any], knob: Any, reduction: str) -> Lowering:
+    dtype = rules.result_type((x, y, weight))
+    rules.broadcast(x, y)
+    wide = opmath(dtype)
+
+    def run(a: Any, b: Any, w: Any) -> Any:
+        losses = fn(a.astype(wide) - b.astype(wide), knob) * w
+        if reduction == "mean" and fn is not _huber:
+            return (jnp.sum(losses) / jnp.sum(w.astype(wide))).astype(dtype.np)
+        return reduced(losses, reduction).astype(dtype.np)
+
+    mean = "MeanBackward0" if fn is _huber else "DivBackward0"
+    return Lowering(run, name={"mean": mean, "sum": "SumBackward0", "none": "MulBackward0"}[reduction])
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+@op(method=False, function=False)
+def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
+                  ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
+                  label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
+    """Return the cross entropy between logits and class numbers, or class probabilities.
+
+    Args:
+        input: logits, ``(classes,)``, ``(batch, classes)`` or ``(batch, classes, *)``.
+        target: class numbers, int64 or uint8, of the input's shape without ``classes``; or probabilities, floating
+            point, of the input's shape.
+        weight: a factor for each class, ``(classes,)``.
+        size_average: the old way to name the reduction.
+        ignore_index: samples with this class number count for nothing.
+        reduce: the old way to name the reduction.
+        reduction: ``"mean"`` (over the samples' weights), ``"sum"`` or ``"none"``.
+        label_smoothing: how much of each target to spread over all classes, between 0 and 1.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> round(torch.nn.functional.cross_entropy(torch.zeros(1, 2), torch.tensor([1])).item(), 4)
+        0.6931
+    """
+    reduction = reduction_name(reduction, size_average, reduce)
+    params = (int(ignore_index), reduction, float(label_smoothing))
+    if weight is None:
+        return record(_cross_entropy, params, input, target)  # type: ignore[no-any-return]
+    return record(_cross_entropy_weighted, params, input, target, weight)  # type: ignore[no-any-return]
+
+
+def _cross_entropy(x: Aval, target: Aval, ignore: int, reduction: str, smoothing: float) -> Lowering:
+    return _entropy(x, target, None, ignore, reduction, smoothing)
+
+
+def _cross_entropy_weighted(x: Aval, target: Aval, weight: Aval, ignore: int, reduction: str,
+                            smoothing: float) -> Lowering:  # fmt: skip
+    return _entropy(x, target, weight, ignore, reduction, smoothing)
+
+
+def _entropy(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction: str, smoothing: float) -> Lowering:
+    if not 0.0 <= smoothing <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {smoothing:g}")
+    if x.shape == target.shape:
+        return _entropy_of_probabilities(x, target, weight, ignore, reduction, smoothing)
+    require_floating(x, "log_softmax_lastdim_kernel_impl" if x.ndim <= 2 else "log_softmax_kernel_impl")
+    axis = _check_classes(x, target, weight)
+    classes = x.shape[axis]
+    wide = opmath(x.dtype)
+
+    def parts(a: Any, t: Any, w: Any) -> tuple[Any, ...]:
+        """Return what each sample's loss is made of."""
+        a = a.astype(wide)
+        numbers = jnp.arange(classes, dtype=jnp.int32).reshape(-1, *(1,) * (a.ndim - axis - 1))
+        chosen = jnp.expand_dims(t.astype(jnp.int32), axis) == numbers
+        top = jax.lax.stop_gradient(jnp.max(a, axis, keepdims=True))
+        log_sum = jnp.log(jnp.sum(jnp.exp(a - top), axis, keepdims=True)) + top
+        counts = (t != ignore).astype(wide)
+        factors = None if w is None else w.astype(wide).reshape(numbers.shape)
+        if factors is not None:
+            counts = counts * jnp.sum(jnp.where(chosen, factors, jnp.zeros((), wide)), axis)
+        return a, chosen, log_sum, counts, factors
+
+    def losses(a: Any, chosen: Any, log_sum: Any, counts: Any, factors: Any, t: Any) -> Any:
+        picked = jnp.sum(jnp.where(chosen, a, jnp.zeros((), wide)), axis)
+        # Not ``counts * loss``: an infinite logit of an ignored sample must not become nan.
+        each = jnp.where(t != ignore, (1 - smoothing) * counts * (jnp.squeeze(log_sum, axis) - picked), 0)
+        if smoothing:
+            spread = (log_sum - a) if factors is None else (log_sum - a) * factors
+            each = each + jnp.where(t != ignore, jnp.sum(spread, axis) * (smoothing / classes), 0)
+        return each.astype(wide)
+
+    def run(a: Any, t: Any, w: Any = None) -> tuple[Any, Any]:
+        a, chosen, log_sum, counts, factors = parts(a, t, w)
+        each = losses(a, chosen, log_sum, counts, factors, t)
+        if reduction == "none":
+            return each, (log_sum, None)
+        if reduction == "sum":
+            return jnp.sum(each), (log_sum, None)
+        total = jnp.sum(counts)
+        return jnp.sum(each) / total, (log_sum, total)
+
+    def forward(a: Any, t: Any, w: Any = None) -> tuple[Any, Any]:
+        loss, (log_sum, total) = run(a, t, w)
+        return loss.astype(x.dtype.np), (a, t, w, log_sum, total)
+
+    def backward(saved: Any, g: Any) -> tuple[Any, ...]:
+        a, t, w, log_sum, total = saved
+        numbers = jnp.arange(classes, dtype=jnp.int32).reshape(-1, *(1,) * (a.ndim - axis - 1))
+        chosen = jnp.expand_dims(t.astype(jnp.int32), axis) == numbers
+        probability = jnp.exp(a.astype(wide) - log_sum)
+        scale = g.astype(wide) if total is None else g.astype(wide) / total
+        scale = jnp.expand_dims(jnp.where(t != ignore, scale, jnp.zeros((), wide)), axis)
+        factors = None if w is None else w.astype(wide).reshape(numbers.shape)
+        own = 1.0 if factors is None else jnp.sum(jnp.where(chosen, factors, jnp.zeros((), wide)), axis, keepdims=True)
+        d = (probability - chosen.astype(wide)) * ((1 - smoothing) * own)
+        if smoothing:
+            each = smoothing / classes * (1.0 if factors is None else factors)
+            d = d + probability * (smoothing if factors is None else jnp.sum(each)) - each
+        # An ignored sample's gradient is 0 even where its probabilities are nan.
+        d = jnp.where(jnp.expand_dims(t != ignore, axis), d * scale, jnp.zeros((), wide)).astype(x.dtype.np)
+        return (d, None) if w is None else (d, None, None)
+
+    two_dims = x.ndim > 2
+    name = "AddBackward0" if smoothing else "NllLoss2DBackward0" if two_dims else "NllLossBackward0"
+    return Lowering(lambda a, t, w=None: run(a, t, w)[0].astype(x.dtype.np), forward, backward, name)
+
+
+def _check_classes(x: Aval, target: Aval, weight: Aval | None) -> int:
+    """Check class numbers against what they choose from and return the dim of the classes."""
+    if x.ndim == 0:
+        raise RuntimeError("input tensor should be 1D or 2D")
+    axis = 0 if x.ndim == 1 else 1
+    if target.dtype not in (_dtype.int64, _dtype.uint8):
+        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {type_name(target.dtype)}")
+    expected = (*x.shape[:axis], *x.shape[axis + 1 :])
+    if target.shape != expected:
+        if x.ndim == 1 or (x.ndim == 2 and target.ndim > 1):
+            raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
+        if target.ndim == 0 or x.shape[0] != target.shape[0]:
+            got = target.shape[0] if target.ndim else 1
+            raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({got}).")
+        if target.ndim != x.ndim - 1:
+            raise RuntimeError(f"only batches of spatial targets supported ({x.ndim - 1}D tensors) but got targets of "
+                               f"size: : {list(target.shape)}")
+        raise RuntimeError(f"size mismatch (got input: {list(x.shape)} , target: {list(target.shape)}")
+    if weight is not None and weight.shape != (x.shape[axis],):
+        raise RuntimeError(f"weight tensor should be defined either for all {x.shape[axis]} classes or no classes but "
+                           f"got weight tensor of shape: {list(weight.shape)}")
+    return axis
+
+
+def _entropy_of_probabilities(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction: str,
+                              smoothing: float) -> Lowering:  # fmt: skip
+    if not target.dtype.is_floating_point:
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got "
+                           f"{type_name(target.dtype)}")
+    if ignore >= 0:
+        raise RuntimeError("ignore_index is not supported for floating point target")
+    axis = 0 if x.ndim == 1 else 1
+    classes = x.shape[axis]
+    if weight is not None and weight.shape != (classes,):
+        raise RuntimeError("cross_entropy: weight tensor should be defined either for all "
+                           f"{classes} classes or no classes but got weight tensor of shape: {list(weight.shape)}")
+    wide = opmath(x.dtype)
+    samples = x.numel // max(classes, 1)
+
+    def fn(a: Any, t: Any, w: Any = None) -> Any:
+        t = t.astype(wide)
+        if smoothing:
+            t = t * (1 - smoothing) + smoothing / classes
+        each = log_probabilities(a.astype(wide), axis) * t
+        if w is not None:
+            each = each * w.astype(wide).reshape(-1, *(1,) * (a.ndim - axis - 1))
+        if reduction == "none":
+            return (-jnp.sum(each, axis)).astype(x.dtype.np)
+        total = -jnp.sum(each)
+        return (total / np.asarray(samples, wide) if reduction == "mean" else total).astype(x.dtype.np)
+
+    return Lowering(fn, name="DivBackward1" if reduction == "mean" else "NegBackward0")
+
+
+@op(method=False, function=False)
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
+             ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean") -> Tensor:  # fmt: skip
+    """Return ``-input`` at each sample's class: the loss of log-probabilities.
+
+    The arguments are those of `cross_entropy` with class numbers.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html
+    """
+    params = (int(ignore_index), reduction_name(reduction, size_average, reduce))
+    if weight is None:
+        return record(_nll, params, input, target)  # type: ignore[no-any-return]
+    return record(_nll_weighted, params, input, target, weight)  # type: ignore[no-any-return]
+
+
+def _nll(x: Aval, target: Aval, ignore: int, reduction: str) -> Lowering:
+    return _nll_weighted(x, target, None, ignore, reduction)
+
+
+def _nll_weighted(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction: str) -> Lowering:
+    axis = _check_classes(x, target, weight)
+    require_floating(x, "nll_loss_out_frame" if x.ndim <= 2 else "nll_loss2d_forward_out_frame")
+    classes = x.shape[axis]
+    wide = opmath(x.dtype)
+
+    def fn(a: Any, t: Any, w: Any = None) -> Any:
+        numbers = jnp.arange(classes, dtype=jnp.int32).reshape(-1, *(1,) * (a.ndim - axis - 1))
+        chosen = jnp.expand_dims(t.astype(jnp.int32), axis) == numbers
+        zero = jnp.zeros((), wide)
+        each = -jnp.sum(jnp.where(chosen, a.astype(wide), zero), axis)
+        counts = (t != ignore).astype(wide)
+        if w is not None:
+            counts = counts * jnp.sum(jnp.where(chosen, w.astype(wide).reshape(numbers.shape), zero), axis)
+        each = jnp.where(t != ignore, each * counts, zero)
+        if reduction == "none":
+            return each.astype(a.dtype)
+        total = jnp.sum(each)
+        return (total / jnp.sum(counts) if reduction == "mean" else total).astype(a.dtype)
+
+    return Lowering(fn, name="NllLoss2DBackward0" if x.ndim > 2 else "NllLossBackward0")
+
+
+# -- probabilities -----------------------------------------------------------------------------------------------------
+
+
+@op(method=False, function=False)
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
+                         size_average: bool | None = None, reduce: bool | None = None,
+                         reduction: str = "mean") -> Tensor:  # fmt: skip
+    """Return the cross entropy between probabilities; logarithms are clamped to at least -100.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
+    """
+    reduction = reduction_name(reduction, size_average, reduce)
+    if target.shape != input.shape:
+        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is "
+                         "deprecated. Please ensure they have the same size.")
+    if weight is None:
+        return record(_bce, (reduction,), input, target)  # type: ignore[no-any-return]
+    return record(_bce_weighted, (reduction,), input, target, weight)  # type: ignore[no-any-return]
+
+
+def _bce(x: Aval, target: Aval, reduction: str) -> Lowering:
+    return _bce_weighted(x, target, None, reduction)
+
+
+def _bce_weighted(x: Aval, target: Aval, weight: Aval | None, reduction: str) -> Lowering:
+    require_floating(x, "binary_cross_entropy")
+    if target.dtype is not x.dtype:
+        raise RuntimeError(f"Found dtype {type_name(target.dtype)} but expected {type_name(x.dtype)}")
+    if weight is not None:
+        rules.broadcast(x, weight)
+    wide = opmath(x.dtype)
+
+    def factor(a: Any, w: Any) -> Any:
+        scale = 1.0 if reduction != "mean" else 1.0 / max(x.numel, 1)
+        return scale if w is None else w.astype(wide) * scale
+
+    def fn(a: Any, t: Any, w: Any = None) -> Any:
+        a, t = a.astype(wide), t.astype(wide)
+        each = (t - 1) * jnp.maximum(jnp.log1p(-a), -100) - t * jnp.maximum(jnp.log(a), -100)
+        return reduced(each if w is None else each * w, reduction).astype(x.dtype.np)
+
+    def backward(saved: Any, g: Any) -> tuple[Any, ...]:
+        a, t, w = saved
+        p, u = a.astype(wide), t.astype(wide)
+        scale = g.astype(wide) * factor(p, w)
+        dp = scale * (p - u) / jnp.maximum((1 - p) * p, 1e-12)
+        du = scale * (jnp.maximum(jnp.log1p(-p), -100) - jnp.maximum(jnp.log(p), -100))
+        found = dp.astype(x.dtype.np), jnp.broadcast_to(du, t.shape).astype(x.dtype.np)
+        return found if w is None else (*found, None)
+
+    return Lowering(fn, lambda a, t, w=None: (fn(a, t, w), (a, t, w)), backward, "BinaryCrossEntropyBackward0")
+
+
+@op(method=False, function=False)
+def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
+                                     size_average: bool | None = None, reduce: bool | None = None,
+                                     reduction: str = "mean", pos_weight: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Return the cross entropy between the sigmoid of logits and probabilities, without overflow.
+
+    Args:
+        input: logits of any shape.
+        target: probabilities of the same shape.
+        weight: a factor for each element, broadcast.
+        size_average: the old way to name the reduction.
+        reduce: the old way to name the reduction.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        pos_weight: a factor for the positive part, broadcast.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
+    """
+    reduction = reduction_name(reduction, size_average, reduce)
+    if target.shape != input.shape:
+        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    given = [w for w in (weight, pos_weight) if w is not None]
+    return record(_bce_logits, (reduction, weight is not None), input, target, *given)  # type: ignore[no-any-return]
+
+
+def _bce_logits(x: Aval, target: Aval, *given: Any) -> Lowering:
+    *weights, reduction, weighted = given
+    dtype = rules.result_type((x, target, *weights))
+    require_floating(x, "log_sigmoid_cpu")
+    for w in weights:
+        rules.broadcast(x, w)
+    wide = opmath(dtype)
+
+    def fn(a: Any, t: Any, *factors: Any) -> Any:
+        a, t = a.astype(wide), t.astype(wide)
+        weight = factors[0] if weighted else None
+        positive = factors[weighted] if len(factors) > weighted else None
+        log_p = jax.nn.log_sigmoid(a)
+        each = (1 - t) * a - (log_p if positive is None else ((positive - 1) * t + 1) * log_p)
+        return reduced(each if weight is None else each * weight, reduction).astype(dtype.np)
+
+    return Lowering(fn, name="BinaryCrossEntropyWithLogitsBackward0")
+
+
+@op(method=False, function=False)
+def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+           reduction: str = "mean", log_target: bool = False) -> Tensor:  # fmt: skip
+    """Return ``target * (log(target) - input)``, reduced: the divergence from log-probabilities to a target.
+
+    Args:
+        input: log-probabilities.
+        target: probabilities, or their logarithms.
+        size_average: the old way to name the reduction.
+        reduce: the old way to name the reduction.
+        reduction: ``"batchmean"`` is the mathematical mean, ``"mean"`` (which warns) divides by every element, ``"sum"``,
+            ``"none"``.
+        log_target: ``target`` holds logarithms.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html
+    """
+    if size_average is not None or reduce is not None:
+        reduction = reduction_name(reduction, size_average, reduce)
+    elif reduction == "mean":
+        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size."
+                      "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
+                      "'mean' will be changed to behave the same as 'batchmean' in the next major release.",
+                      stacklevel=2)  # fmt: skip
+    elif reduction != "batchmean":
+        reduction = reduction_name(reduction)
+    return record(_kl_div, (reduction, bool(log_target)), input, target)  # type: ignore[no-any-return]
+
+
+def _kl_div(x: Aval, target: Aval, reduction: str, log_target: bool) -> Lowering:
+    for each in (x, target):
+        if not each.dtype.is_inexact:
+            raise RuntimeError("kl_div: Integral inputs not supported.")
+    dtype = rules.result_type((x, target))
+    shape = rules.broadcast(x, target)
+    wide = opmath(dtype)
+
+    def fn(a: Any, t: Any) -> Any:
+        a, t = a.astype(wide), t.astype(wide)
+        if log_target:
+            each = jnp.exp(t) * (t - a)
+        else:
+            each = jax.scipy.special.xlogy(t, t) - t * a
+        if reduction == "batchmean":
+            return (jnp.sum(each) / np.asarray(x.shape[0] if x.ndim else 1, wide)).astype(dtype.np)
+        return reduced(each, reduction).astype(dtype.np)
+
+    names = {"batchmean": "DivBackward0", "mean": "MeanBackward0", "sum": "SumBackward0"}
+    return Lowering(fn, name=names.get(reduction, "MulBackward0" if log_target else "SubBackward0"))
+
+
+# -- angles ------------------------------------------------------------------------------------------------------------
+
+
+@op(method=False)
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Return the cosine of the angle between ``x1`` and ``x2`` along ``dim``; norms count as at least ``eps``.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html
+    """
+    return record(_cosine, (dim, float(eps)), x1, x2)  # type: ignore[no-any-return]
+
+
+def _cosine(x: Aval, y: Aval, dim: int, eps: float) -> Lowering:
+    dtype = rules.result_type((x, y))
+    if not dtype.is_inexact:
+        raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {type_name(dtype)}")
+    shape = rules.broadcast(x, y)
+    axis = rules.dim(dim, len(shape))
+    wide = opmath(dtype)
+
+    def unit(a: Any) -> Any:
+        # The clamp counts as a constant, as in PyTorch: a vector of zeros is divided by ``eps``.
+        square = jnp.sum(a * a, axis, keepdims=True)
+        inside = square > eps * eps
+        norm = jnp.sqrt(jnp.where(inside, square, 1))
+        return a / jnp.where(inside, norm, eps)
+
+    def fn(a: Any, b: Any) -> Any:
+        a, b = (jnp.broadcast_to(v.astype(wide), shape) for v in (a, b))
+        return jnp.sum(unit(a) * unit(b), axis).astype(dtype.np)
+
+    return Lowering(fn, name="SumBackward1")

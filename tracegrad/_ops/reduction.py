@@ -1,0 +1,582 @@
+"""Ops that make one element of many: sums, extremes, statistics, norms; and running ones along a dim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import logsumexp as _jax_logsumexp
+
+from tracegrad import _dtype
+from tracegrad._dtype import BOOL, COMPLEX, INTEGRAL, DType
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import record, unary
+from tracegrad._engine.value import Aval
+from tracegrad._errors import UnsupportedError
+from tracegrad._ops import _rules as rules
+from tracegrad._ops._declare import op
+from tracegrad._ops._rules import Dims, frozen
+from tracegrad._ops.blending import maximum, minimum
+from tracegrad._ops.pointwise import refuse
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+
+class ValuesIndices(NamedTuple):
+    """Elements and where they stood, as several ops return them; prints as PyTorch's ``torch.return_types`` do."""
+
+    values: Tensor
+    indices: Tensor
+
+    def __repr__(self) -> str:
+        name = type(self).__name__.lower()
+        return f"torch.return_types.{name}(\nvalues={self.values!r},\nindices={self.indices!r})"
+
+
+class Max(ValuesIndices):
+    """What ``max`` along a dim returns."""
+
+
+class Min(ValuesIndices):
+    """What ``min`` along a dim returns."""
+
+
+class Median(ValuesIndices):
+    """What ``median`` along a dim returns."""
+
+
+# -- sums and products ---------------------------------------------------------------------------------------
+
+
+@op()
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """Return the sum over ``dim``, over every dim where it is None. Integers and bools sum up as int64.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([[1, 2], [3, 4]]).sum(0)
+        tensor([4, 6])
+    """
+    if dim is None and dtype is None and not keepdim:
+        return unary(_full_sum, jnp.sum, input)  # type: ignore[no-any-return]
+    return record(_sum, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _full_sum(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    return _sum(x, None, False, None)
+
+
+def _wide(x: Aval, dtype: DType | None) -> DType:
+    """Return the dtype of a sum or product."""
+    return dtype or (x.dtype if x.dtype.is_inexact else _dtype.int64)
+
+
+def _sum(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    axes, out = rules.dims(dim, x.ndim), _wide(x, dtype)
+    name = "SumBackward0" if dim is None else "SumBackward1"
+    return Lowering(lambda a: jnp.sum(a.astype(out.np), axes, keepdims=keepdim), name=name, saves=False)
+
+
+@op()
+def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """Return the sum over ``dim`` with nan taken as 0."""
+    return record(_nansum, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _nansum(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    if x.dtype.is_complex:
+        raise RuntimeError("nansum on CPU does not support complex inputs")
+    total = _sum(x, dim, keepdim, dtype).fn
+    return Lowering(lambda a: total(jnp.where(a != a, 0, a).astype(a.dtype)), name="NansumBackward0")
+
+
+@op()
+def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """Return the mean over ``dim``, over every dim where it is None. RuntimeError for integers and bools.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([1., 2.]).mean()
+        tensor(1.5000)
+    """
+    if dim is None and dtype is None and not keepdim:
+        return unary(_full_mean, jnp.mean, input)  # type: ignore[no-any-return]
+    return record(_mean, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _full_mean(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    return _mean(x, None, False, None)
+
+
+def _mean(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    axes, out = rules.dims(dim, x.ndim), dtype or x.dtype
+    if not out.is_inexact:
+        raise RuntimeError(f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype "
+                           "must be either a floating point or complex dtype. "
+                           f"Got: {_dtype.type_name(out)}")
+    name = "MeanBackward0" if dim is None else "MeanBackward1"
+    return Lowering(lambda a: jnp.mean(a.astype(out.np), axes, keepdims=keepdim), name=name, saves=False)
+
+
+@op()
+def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """Return the mean over ``dim`` of what is not nan."""
+    return record(_nanmean, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _nanmean(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    _mean(x, dim, keepdim, dtype)
+    axes, total = rules.dims(dim, x.ndim), _nansum(x, dim, keepdim, dtype).fn
+    return Lowering(lambda a: total(a) / jnp.sum(a == a, axes, keepdims=keepdim).astype(total(a).dtype),
+                    name="DivBackward0")  # fmt: skip
+
+
+@op()
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """Return the product along ``dim``, of all elements where it is None."""
+    return record(_prod, (dim, keepdim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _prod(x: Aval, dim: int | None, keepdim: bool, dtype: DType | None) -> Lowering:
+    axes, out = _one(dim, x.ndim), _wide(x, dtype)
+    name = "ProdBackward0" if dim is None else "ProdBackward1"
+    return Lowering(lambda a: jnp.prod(a.astype(out.np), axes, keepdims=keepdim), name=name)
+
+
+def _one(dim: int | None, ndim: int) -> tuple[int, ...]:
+    """Return the axes of a reduction along one dim, or all."""
+    return tuple(range(ndim)) if dim is None else (rules.dim(dim, ndim),) if ndim else ()
+
+
+@op()
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """Return how many elements are not 0."""
+    return record(_count_nonzero, (frozen(dim),), input)  # type: ignore[no-any-return]
+
+
+def _count_nonzero(x: Aval, dim: Dims) -> Lowering:
+    axes = rules.dims(dim, x.ndim)
+    return Lowering(lambda a: jnp.sum(a != 0, axes, dtype=jnp.int64), differentiable=False)
+
+
+@op()
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """Return ``log(sum(exp(input)))`` over ``dim`` without overflow between."""
+    return record(_logsumexp, (frozen(dim), keepdim), input)  # type: ignore[no-any-return]
+
+
+def _logsumexp(x: Aval, dim: Dims, keepdim: bool) -> Lowering:
+    axes, dtype = rules.dims(dim, x.ndim), rules.to_float(x.dtype)
+
+    def fn(a: Any) -> Any:
+        return _jax_logsumexp(a.astype(dtype.np), axes, keepdims=keepdim)
+
+    return Lowering(fn, name="LogsumexpBackward0")
+
+
+# -- truth ---------------------------------------------------------------------------------------------------
+
+
+@op()
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Return whether some element is true, that is not 0."""
+    return record(_truth, (jnp.any, frozen(dim), keepdim), input)  # type: ignore[no-any-return]
+
+
+@op()
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Return whether every element is true, that is not 0."""
+    return record(_truth, (jnp.all, frozen(dim), keepdim), input)  # type: ignore[no-any-return]
+
+
+def _truth(x: Aval, fn: Callable[..., Any], dim: Dims, keepdim: bool) -> Lowering:
+    axes = () if dim == () else rules.dims(dim, x.ndim)
+    dtype = _dtype.uint8 if x.dtype is _dtype.uint8 else _dtype.bool_
+    return Lowering(lambda a: fn(a != 0, axes, keepdims=keepdim).astype(dtype.np), differentiable=False)
+
+
+# -- extremes ------------------------------------------------------------------------------------------------
+
+
+@op()
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+    """Return the largest element, or a pair ``(values, indices)`` along ``dim``, or ``maximum`` with a tensor.
+
+    Among equal elements the gradient is shared; along a dim the first gets it.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([[1, 5], [7, 2]]).max(1).indices
+        tensor([1, 0])
+    """
+    if dim is None and other is None:
+        return unary(_largest, jnp.max, input)
+    if type(dim) is int:
+        return Max._make(record(_extreme_along, ("max", dim, keepdim), input))
+    return maximum(input, dim if other is None else other)
+
+
+@op()
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+    """Return the smallest element, or a pair ``(values, indices)`` along ``dim``, or ``minimum`` with a tensor.
+
+    Among equal elements the gradient is shared; along a dim the first gets it.
+    """
+    if dim is None and other is None:
+        return unary(_smallest, jnp.min, input)
+    if type(dim) is int:
+        return Min._make(record(_extreme_along, ("min", dim, keepdim), input))
+    return minimum(input, dim if other is None else other)
+
+
+def _largest(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    return _extreme(x, "max", None, False, "MaxBackward1")
+
+
+def _smallest(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    return _extreme(x, "min", None, False, "MinBackward1")
+
+
+@op()
+def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """Return the largest element over ``dim``; equal ones share the gradient."""
+    return record(_extreme, ("amax", frozen(dim), keepdim, "AmaxBackward0"), input)  # type: ignore[no-any-return]
+
+
+@op()
+def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """Return the smallest element over ``dim``; equal ones share the gradient."""
+    return record(_extreme, ("amin", frozen(dim), keepdim, "AminBackward0"), input)  # type: ignore[no-any-return]
+
+
+def _not_empty(x: Aval, dim: Dims, name: str, remedy: bool = True) -> tuple[int, ...]:
+    """Return the axes; raise where there is no element to choose among."""
+    axes = rules.dims(dim, x.ndim)
+    if x.numel == 0:
+        if dim is None or dim == ():
+            text = f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
+            if not remedy:
+                raise IndexError(text)
+            raise RuntimeError(text + " Specify the reduction dim with the 'dim' argument.")
+        for axis in axes:
+            if x.shape[axis] == 0:
+                raise IndexError(f"{name}(): Expected reduction dim {axis} to have non-zero size.")
+    return axes
+
+
+def _extreme(x: Aval, name: str, dim: Dims, keepdim: bool, node: str) -> Lowering:
+    axes = _not_empty(x, dim, name)
+    refuse(f"{name}_all" if dim is None else f"{name}_cpu", x.dtype, COMPLEX)
+    fn = jnp.max if name.endswith("max") else jnp.min
+    return Lowering(lambda a: fn(a, axes, keepdims=keepdim), name=node)
+
+
+def _extreme_along(x: Aval, name: str, dim: int, keepdim: bool) -> Lowering:
+    if x.dtype.is_complex:
+        raise RuntimeError(f"{name}(): does not support complex input")
+    _not_empty(x, dim, name)
+    find, reduce = (jnp.argmax, jnp.max) if name == "max" else (jnp.argmin, jnp.min)
+    return pick(x, rules.dim(dim, x.ndim), keepdim, lambda a, d: find(a, d, keepdims=True),
+                f"{name.capitalize()}Backward0", lambda a, d: reduce(a, d, keepdims=True))  # fmt: skip
+
+
+def pick(x: Aval, dim: int, keepdim: bool, find: Callable[[Any, int], Any], name: str,
+         value: Callable[[Any, int], Any] | None = None) -> Lowering:  # fmt: skip
+    """Return the lowering of an op that picks one element along ``dim``, to which alone its gradient goes.
+
+    ``find`` gives its index with the dim kept; ``value`` the element, where that is cheaper than to look it up.
+    """
+    if not x.ndim:
+        return Lowering(lambda a: (a, jnp.zeros((), jnp.int64)), name=name)
+
+    def shaped(a: Any) -> Any:
+        return a if keepdim else lax.squeeze(a, (dim,))
+
+    def fn(a: Any) -> Any:
+        index = find(a, dim)
+        return shaped(jnp.take_along_axis(a, index, dim)), shaped(index.astype(jnp.int64))
+
+    def forward(a: Any) -> tuple[Any, Any]:
+        index = find(a, dim)
+        found = value(a, dim) if value else jnp.take_along_axis(a, index, dim)
+        return (shaped(found), shaped(index.astype(jnp.int64))), index
+
+    def backward(index: Any, cts: Any) -> tuple[Any, ...]:
+        ct = cts[0] if keepdim else jnp.expand_dims(cts[0], dim)
+        here = lax.broadcasted_iota(index.dtype, x.shape, dim) == index
+        return (jnp.where(here, ct, jnp.zeros((), ct.dtype)),)
+
+    return Lowering(fn, forward, backward, name)
+
+
+@op()
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the index of the first largest element, in the flattened tensor where ``dim`` is None."""
+    return record(_argument, ("argmax", dim, keepdim), input)  # type: ignore[no-any-return]
+
+
+@op()
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the index of the first smallest element, in the flattened tensor where ``dim`` is None."""
+    return record(_argument, ("argmin", dim, keepdim), input)  # type: ignore[no-any-return]
+
+
+def _argument(x: Aval, name: str, dim: int | None, keepdim: bool) -> Lowering:
+    if x.dtype.category in (BOOL, COMPLEX):
+        raise RuntimeError(f"{name}(): does not support {'complex' if x.dtype.is_complex else 'bool'} input")
+    _not_empty(x, dim, name, remedy=False)
+    axis = None if dim is None else rules.dim(dim, x.ndim)
+    fn = jnp.argmax if name == "argmax" else jnp.argmin
+    if not x.ndim:
+        return Lowering(lambda a: jnp.zeros((), jnp.int64), differentiable=False)
+    return Lowering(lambda a: fn(a, axis, keepdims=keepdim).astype(jnp.int64), differentiable=False)
+
+
+@op()
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the median, the lower one of an even number, or a pair ``(values, indices)`` along ``dim``."""
+    if dim is None:
+        return record(_full_median, (), input)
+    return Median._make(record(_median, (dim, keepdim), input))
+
+
+def _median_index(a: Any, dim: int) -> Any:
+    order = jnp.argsort(a, dim, stable=True)
+    middle = lax.slice_in_dim(order, (a.shape[dim] - 1) // 2, (a.shape[dim] - 1) // 2 + 1, axis=dim)
+    if not jnp.issubdtype(a.dtype, jnp.floating):
+        return middle
+    lost = jnp.isnan(a)
+    return jnp.where(lost.any(dim, keepdims=True), jnp.argmax(lost, dim, keepdims=True), middle)
+
+
+def _median(x: Aval, dim: int, keepdim: bool) -> Lowering:
+    refuse("median_cpu", x.dtype, BOOL, COMPLEX)
+    _not_empty(x, dim, "median")
+    return pick(x, rules.dim(dim, x.ndim), keepdim, _median_index, "MedianBackward1")
+
+
+def _full_median(x: Aval) -> Lowering:
+    refuse("median_cpu", x.dtype, BOOL, COMPLEX)
+    if x.numel == 0:
+        return Lowering(lambda a: jnp.full((), math.nan).astype(a.dtype), name="MedianBackward0")
+
+    def fn(a: Any) -> Any:
+        flat = a.reshape(-1)
+        found = flat[_median_index(flat, 0)[0]]
+        # PyTorch shares the gradient among all elements equal to the median.
+        equal = (flat == found) | ((flat != flat) & (found != found))
+        weights = equal / equal.sum()
+        return lax.stop_gradient(found) + _tangent(flat, weights) if x.dtype.is_inexact else found
+
+    return Lowering(fn, name="MedianBackward0")
+
+
+def _tangent(flat: Any, weights: Any) -> Any:
+    """Return a zero whose gradient with respect to ``flat`` is ``weights``."""
+    weights = lax.stop_gradient(weights).astype(flat.dtype)
+    return jnp.sum(jnp.where(weights != 0, flat - lax.stop_gradient(flat), 0) * weights)
+
+
+# -- statistics ----------------------------------------------------------------------------------------------
+
+
+def _spread_params(dim: Any, unbiased: bool | None, keepdim: bool, correction: float | None) -> tuple[Any, ...]:
+    """Sort out the forms ``var(unbiased)``, ``var(dim, unbiased, keepdim)`` and ``var(dim, correction=...)``."""
+    if dim is True or dim is False:
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 0 if unbiased is False else 1
+    return (frozen(dim), correction, keepdim)
+
+
+@op()
+def var(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None) -> Tensor:  # fmt: skip
+    """Return the variance over ``dim``: squared distances from the mean, divided by ``n - correction``.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([1., 2., 3.]).var(), torch.tensor([1., 2., 3.]).var(correction=0)
+        (tensor(1.), tensor(0.6667))
+    """
+    params = _spread_params(dim, unbiased, keepdim, correction)
+    return record(_spread, ("var", *params), input)  # type: ignore[no-any-return]
+
+
+@op()
+def std(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None) -> Tensor:  # fmt: skip
+    """Return the square root of ``var``; its gradient is 0 where it is 0."""
+    params = _spread_params(dim, unbiased, keepdim, correction)
+    return record(_spread, ("std", *params), input)  # type: ignore[no-any-return]
+
+
+@op(method=False)
+def var_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
+             correction: float | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the variance and the mean over ``dim``."""
+    params = _spread_params(dim, unbiased, keepdim, correction)
+    return record(_spread, ("var_mean", *params), input)  # type: ignore[no-any-return]
+
+
+@op(method=False)
+def std_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
+             correction: float | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the standard deviation and the mean over ``dim``."""
+    params = _spread_params(dim, unbiased, keepdim, correction)
+    return record(_spread, ("std_mean", *params), input)  # type: ignore[no-any-return]
+
+
+def _spread(x: Aval, name: str, dim: Dims, correction: float, keepdim: bool) -> Lowering:
+    if not x.dtype.is_inexact:
+        what = name if name.endswith("_mean") else "std and var"
+        raise RuntimeError(f"{what} only support floating point and complex dtypes")
+    axes = rules.dims(dim, x.ndim)
+    count = math.prod(x.shape[i] for i in axes)
+    freedom = count - correction if count > correction else 0.0
+    wide = x.dtype.np if x.dtype.itemsize > 2 else jnp.float32  # 16-bit types are rounded once, at the end
+    std, means = name.startswith("std"), name.endswith("_mean")
+
+    def shaped(a: Any) -> Any:
+        return a if keepdim else lax.squeeze(a, axes)
+
+    def run(a: Any) -> tuple[Any, Any]:
+        a = a.astype(wide)
+        center = jnp.mean(a, axes, keepdims=True)
+        off = a - center
+        squares = off.real**2 + off.imag**2 if x.dtype.is_complex else off * off
+        total = jnp.sum(squares, axes, keepdims=True)
+        spread = total / jnp.asarray(freedom, total.dtype)
+        return _safe_sqrt(spread) if std else spread, center
+
+    def outputs(spread: Any, center: Any) -> Any:
+        spread = shaped(spread).astype(_dtype.to_real(x.dtype).np)
+        return (spread, shaped(center).astype(x.dtype.np)) if means else spread
+
+    node = "".join(part.capitalize() for part in name.split("_")) + "Backward0"
+    if means or x.dtype.is_complex:
+        return Lowering(lambda a: outputs(*run(a)), name=node)
+
+    def forward(a: Any) -> tuple[Any, Any]:
+        spread, center = run(a)
+        return outputs(spread, center), (a, spread)
+
+    def backward(saved: Any, ct: Any) -> tuple[Any, ...]:
+        a, spread = saved
+        a = a.astype(wide)
+        ct = (ct if keepdim else jnp.expand_dims(ct, axes)).astype(wide)
+        scale = _over(ct, spread) if std else 2 * ct
+        off = a - jnp.mean(a, axes, keepdims=True)
+        return ((scale / jnp.asarray(freedom, wide) * off).astype(x.dtype.np),)
+
+    return Lowering(lambda a: outputs(*run(a)), forward, backward, node)
+
+
+def _over(ct: Any, x: Any) -> Any:
+    """Return ``ct / x``, 0 where ``x`` is 0."""
+    return jnp.where(x == 0, 0, ct / jnp.where(x == 0, 1, x))
+
+
+def _safe_sqrt(x: Any) -> Any:
+    """Return the square root, with a gradient of 0 at 0."""
+    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
+
+
+# -- norms ---------------------------------------------------------------------------------------------------
+
+
+@op()
+def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False,
+         dtype: DType | None = None) -> Tensor:  # fmt: skip
+    """Return the ``p``-norm over ``dim``, of all elements where it is None; its gradient is 0 where it is 0.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([3., -4.]).norm(), torch.tensor([3., -4.]).norm(1)
+        (tensor(5.), tensor(7.))
+    """
+    return record(_norm, (p, frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _norm(x: Aval, p: Any, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    if isinstance(p, str) and p != "fro":
+        if p == "nuc":
+            raise UnsupportedError("norm(p='nuc') is not supported yet; sum the singular values instead")
+        raise RuntimeError(f"linalg.matrix_norm: Order {p} not supported.")
+    if not x.dtype.is_inexact:
+        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. "
+                           f"Got {_dtype.type_name(x.dtype)}")
+    axes, power = rules.dims(dim, x.ndim), 2.0 if p is None or p == "fro" else float(p)
+    if power in (math.inf, -math.inf) and math.prod(x.shape[i] for i in axes) == 0:
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {p} norm on an empty tensor because the "
+                           "operation does not have an identity")
+    to = dtype or x.dtype
+
+    def fn(a: Any) -> Any:
+        return _vector_norm(a.astype(to.np), power, axes, keepdim)
+
+    return Lowering(fn, name="LinalgVectorNormBackward0")
+
+
+def _vector_norm(a: Any, p: float, axes: tuple[int, ...], keepdim: bool) -> Any:
+    zero = a == 0
+    if p == 2:
+        squares = a.real**2 + a.imag**2 if jnp.iscomplexobj(a) else a * a
+        return _safe_sqrt(jnp.sum(squares, axes, keepdims=keepdim))
+    size = jnp.where(zero, 0, jnp.abs(jnp.where(zero, 1, a)))  # its gradient at 0 is 0
+    if p == math.inf:
+        return jnp.max(size, axes, keepdims=keepdim)
+    if p == -math.inf:
+        return jnp.min(size, axes, keepdims=keepdim)
+    if p == 0:
+        return jnp.sum(lax.stop_gradient(size) != 0, axes, keepdims=keepdim).astype(size.dtype)
+    if p == 1:
+        return jnp.sum(size, axes, keepdims=keepdim)
+    inner = jnp.where(zero, 0 if p > 0 else math.inf, jnp.where(zero, 1, size) ** p)
+    total = jnp.sum(inner, axes, keepdims=keepdim)
+    return jnp.where(total == 0, 0, jnp.where(total == 0, 1, total) ** (1 / p))
+
+
+# -- running ones along a dim --------------------------------------------------------------------------------
+
+
+@op(inplace=True)
+def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """Return the sums of all elements up to each one along ``dim``.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([1, 2, 3]).cumsum(0)
+        tensor([1, 3, 6])
+    """
+    return record(_running, ("cumsum", dim, dtype), input)  # type: ignore[no-any-return]
+
+
+@op(inplace=True)
+def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """Return the products of all elements up to each one along ``dim``."""
+    return record(_running, ("cumprod", dim, dtype), input)  # type: ignore[no-any-return]
+
+
+def _running(x: Aval, name: str, dim: int, dtype: DType | None) -> Lowering:
+    axis, to = rules.dim(dim, x.ndim), _wide(x, dtype)
+    fn = lax.cumsum if name == "cumsum" else lax.cumprod
+    node = f"{name.capitalize()}Backward0"
+    return Lowering(lambda a: fn(a.astype(to.np), axis) if a.ndim else a.astype(to.np), name=node,
+                    saves=name == "cumprod")  # fmt: skip
+
+
+@op()
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """Return ``logsumexp`` of all elements up to each one along ``dim``."""
+    return record(_logcumsumexp, (dim,), input)  # type: ignore[no-any-return]
+
+
+def _logcumsumexp(x: Aval, dim: int) -> Lowering:
+    refuse("logcumsumexp_out_cpu", x.dtype, BOOL, INTEGRAL)
+    axis = rules.dim(dim, x.ndim)
+    return Lowering(lambda a: lax.cumlogsumexp(a, axis) if a.ndim else a, name="LogcumsumexpBackward0")

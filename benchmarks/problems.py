@@ -97,9 +97,7 @@ def _gpt(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
 def _bag(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
     weights: Weights = {"embedding.weight": rng.standard_normal((10_000, 64), np.float32)}
     weights.update(_linear(rng, "out", 64, 20))
-    batches: list[Batch] = [
-        (rng.integers(0, 10_000, (256, 20)), rng.integers(0, 20, 256)) for _ in range(BATCHES)
-    ]
+    batches: list[Batch] = [(rng.integers(0, 10_000, (256, 20)), rng.integers(0, 20, 256)) for _ in range(BATCHES)]
     return weights, batches
 
 

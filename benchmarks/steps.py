@@ -34,7 +34,7 @@ FIGURES: dict[str, tuple[float | None, float | None]] = {
 }
 
 
-# -- a contender's process ------------------------------------------------------------------------------------
+# -- a contender's process -----------------------------------------------------------------------------------
 
 
 def peak_mb() -> float:
@@ -118,7 +118,7 @@ class Process:
         self.process.wait()
 
 
-# -- the measuring process ------------------------------------------------------------------------------------
+# -- the measuring process -----------------------------------------------------------------------------------
 
 
 def compare(problem: Problem, processes: list[Process]) -> float:

@@ -27,9 +27,7 @@ def classifier(torch: Any, model: Any, optimizer: Any) -> Step:
 
 def mlp(torch: Any, width: int) -> tuple[Any, Any, Step]:
     nn = torch.nn
-    model = nn.Sequential(
-        nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
-    )
+    model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     return model, optimizer, classifier(torch, model, optimizer)
 
@@ -121,9 +119,7 @@ def bag(torch: Any) -> tuple[Any, Any, Step]:
 
 def penalty(torch: Any) -> tuple[Any, Any, Step]:
     nn = torch.nn
-    critic = nn.Sequential(
-        nn.Linear(128, 512), nn.Tanh(), nn.Linear(512, 256), nn.Tanh(), nn.Linear(256, 1)
-    )
+    critic = nn.Sequential(nn.Linear(128, 512), nn.Tanh(), nn.Linear(512, 256), nn.Tanh(), nn.Linear(256, 1))
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
 
     def step(real: Any, fake: Any, alpha: Any) -> float:

@@ -1,4 +1,4 @@
-"""A tour of gradients: leaves, accumulation, switching off, intermediates, second derivatives, complex numbers.
+"""A tour of gradients: accumulation, switching off, intermediates, second derivatives, complex numbers.
 
 Run it with ``python examples/autograd_tour.py``. Every claim is checked as it is printed.
 """

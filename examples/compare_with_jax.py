@@ -1,4 +1,4 @@
-"""Compare gradients of imperative code with ``jax.grad`` of the same mathematics, and run one inside the other.
+"""Compare gradients of imperative code with JAX's of the same mathematics, and run one inside the other.
 
 Run it with ``python examples/compare_with_jax.py``.
 """
@@ -41,7 +41,7 @@ def attention_jax(q, k, v):
 
 
 def until_large(x):
-    """A loop that looks at the values: no trace of JAX could follow it, every run of it can be differentiated."""
+    """A loop that looks at the values: JAX cannot trace it, and every run of it can be differentiated."""
     y = x
     while y.detach().norm() < 100:
         y = y * y + x

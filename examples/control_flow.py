@@ -1,7 +1,7 @@
 """A model whose path depends on values: how often its layer is applied is decided by what the layer produces.
 
-Run it with ``python examples/control_flow.py``. Each input goes through ``while`` and ``if`` on its own numbers; every
-path is differentiated as it was taken, and a path that was taken before runs the program compiled then.
+Run it with ``python examples/control_flow.py``. Each input goes through ``while`` and ``if`` on its own
+numbers; every path is differentiated as it was taken, and one taken before runs the programs compiled then.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def main() -> None:
         if epoch == 1 or epoch % 5 == 0:
             taken = ", ".join(f"{n} inputs took {turns} turns" for turns, n in sorted(counts.items()))
             print(f"epoch {epoch:2}  mean squared error {last:.4f}   {taken}")
-    sizes = torch.cache_sizes()
-    print(f"{len(paths)} different paths, {sizes['compiled']} programs compiled, {sizes['runs']} runs of them")
+    programs, runs = (torch.cache_sizes()[key] for key in ("compiled", "runs"))
+    print(f"{len(paths)} different paths, {programs} programs compiled, {runs} runs of them")
     assert len(paths) > 1, "the path should have depended on the values"
     assert last < first / 4, f"the error should have fallen: {first:.4f} -> {last:.4f}"
 

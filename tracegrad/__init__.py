@@ -1,4 +1,65 @@
-"""tracegrad: PyTorch's imperative face on JAX. ``import tracegrad as torch``."""
+"""tracegrad: PyTorch's imperative face on JAX. ``import tracegrad as torch``.
 
-from tracegrad._tensor import Tensor as Tensor
+Operations are recorded and run together as one compiled XLA program when somebody reads a value. See
+``docs/architecture.md``.
+"""
+
+from math import e as e
+from math import inf as inf
+from math import nan as nan
+from math import pi as pi
+
+from tracegrad import autograd as autograd
+from tracegrad import nn as nn
+from tracegrad import optim as optim
+from tracegrad._device import Device as device
+from tracegrad._dtype import DType as dtype
+from tracegrad._dtype import bfloat16 as bfloat16
+from tracegrad._dtype import bool_ as bool
+from tracegrad._dtype import complex64 as cfloat
+from tracegrad._dtype import complex64 as complex64
+from tracegrad._dtype import complex128 as cdouble
+from tracegrad._dtype import complex128 as complex128
+from tracegrad._dtype import float16 as float16
+from tracegrad._dtype import float16 as half
+from tracegrad._dtype import float32 as float
+from tracegrad._dtype import float32 as float32
+from tracegrad._dtype import float64 as double
+from tracegrad._dtype import float64 as float64
+from tracegrad._dtype import get_default_dtype as get_default_dtype
+from tracegrad._dtype import int8 as int8
+from tracegrad._dtype import int16 as int16
+from tracegrad._dtype import int16 as short
+from tracegrad._dtype import int32 as int
+from tracegrad._dtype import int32 as int32
+from tracegrad._dtype import int64 as int64
+from tracegrad._dtype import int64 as long
+from tracegrad._dtype import promote_types as promote_types
+from tracegrad._dtype import uint8 as uint8
+from tracegrad._dtype import uint16 as uint16
+from tracegrad._dtype import uint32 as uint32
+from tracegrad._dtype import uint64 as uint64
+from tracegrad._errors import UnsupportedError as UnsupportedError
+from tracegrad._execution import cache_sizes as cache_sizes
+from tracegrad._execution import clear_caches as clear_caches
+from tracegrad._execution import eager as eager
+from tracegrad._execution import synchronize as synchronize
 from tracegrad._functions import *  # noqa: F403
+from tracegrad._grad_mode import enable_grad as enable_grad
+from tracegrad._grad_mode import inference_mode as inference_mode
+from tracegrad._grad_mode import is_grad_enabled as is_grad_enabled
+from tracegrad._grad_mode import is_inference_mode_enabled as is_inference_mode_enabled
+from tracegrad._grad_mode import no_grad as no_grad
+from tracegrad._grad_mode import set_default_dtype as set_default_dtype
+from tracegrad._grad_mode import set_grad_enabled as set_grad_enabled
+from tracegrad._handle import Size as Size
+from tracegrad._interop import from_dlpack as from_dlpack
+from tracegrad._interop import from_jax as from_jax
+from tracegrad._ops._declare import is_tensor as is_tensor
+from tracegrad._printing import set_printoptions as set_printoptions
+from tracegrad._tensor import Tensor as Tensor
+from tracegrad._explain import explain as explain
+from tracegrad.nn import functional as functional
+
+newaxis = None
+strided = "torch.strided"

@@ -1,4 +1,4 @@
-"""Grad mode: contexts and decorators that switch whether ops are recorded for gradients."""
+"""Ambient modes: contexts and decorators that switch whether ops are recorded for gradients; the default dtype."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from tracegrad._engine.trace import GRAD, INFERENCE, NO_GRAD, set_mode, state
+from tracegrad import _dtype
+from tracegrad._dtype import DType
+from tracegrad._engine.trace import set_mode, state
 from tracegrad._engine.trie import Mode
+from tracegrad._engine.trie import mode as mode_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,13 +30,14 @@ def is_inference_mode_enabled() -> bool:
 class _ModeContext:
     """A context manager, and a decorator, that runs its body in one mode."""
 
-    _mode: Mode
+    _grad: bool | None = True  # None: as it is
+    _inference: bool = False
     _before: Mode
 
     def __enter__(self) -> None:
-        self._before = state.mode
-        if self._mode is not self._before:
-            set_mode(self._mode)
+        before = self._before = state.mode
+        if self._grad is not None and (before.grad is not self._grad or before.inference is not self._inference):
+            set_mode(mode_of(self._grad, self._inference))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:  # fmt: skip
@@ -42,7 +46,7 @@ class _ModeContext:
 
     def _clone(self) -> _ModeContext:
         clone = object.__new__(type(self))
-        clone._mode = self._mode
+        clone._grad, clone._inference = self._grad, self._inference
         return clone
 
     def __call__(self, function: F) -> F:
@@ -86,7 +90,7 @@ class no_grad(_ModeContext):
     def __new__(cls, function: Any = None) -> Any:
         """Return the context, or ``function`` decorated where it is used as a bare ``@no_grad``."""
         self = object.__new__(cls)
-        self._mode = NO_GRAD
+        self._grad = False
         return self if function is None else self(function)
 
 
@@ -96,7 +100,6 @@ class enable_grad(_ModeContext):
     def __new__(cls, function: Any = None) -> Any:
         """Return the context, or ``function`` decorated where it is used as a bare ``@enable_grad``."""
         self = object.__new__(cls)
-        self._mode = GRAD
         return self if function is None else self(function)
 
 
@@ -105,8 +108,8 @@ class set_grad_enabled(_ModeContext):
 
     def __init__(self, mode: bool):
         self._before = state.mode
-        self._mode = GRAD if mode else NO_GRAD
-        set_mode(self._mode)
+        self._grad = bool(mode)
+        set_mode(mode_of(self._grad))
 
     def __enter__(self) -> None:
         pass
@@ -117,7 +120,7 @@ class set_grad_enabled(_ModeContext):
         return super().__call__(function)
 
     def _clone(self) -> _ModeContext:
-        return enable_grad() if self._mode.grad else no_grad()  # type: ignore[no-any-return]
+        return enable_grad() if self._grad else no_grad()  # type: ignore[no-any-return]
 
 
 class inference_mode(_ModeContext):
@@ -126,5 +129,23 @@ class inference_mode(_ModeContext):
     def __new__(cls, mode: Any = True) -> Any:
         """Return the context, or the function ``mode`` decorated."""
         self = object.__new__(cls)
-        self._mode = state.mode if mode is False else INFERENCE
+        self._grad, self._inference = (None, False) if mode is False else (False, True)
         return self(mode) if callable(mode) else self
+
+
+def set_default_dtype(d: DType) -> None:
+    """Set the type of new floating-point tensors.
+
+    Raises:
+        TypeError: when ``d`` is not a floating-point type.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.set_default_dtype(torch.float64)
+        >>> torch.ones(1).dtype
+        torch.float64
+        >>> torch.set_default_dtype(torch.float32)
+    """
+    _dtype.set_default_dtype(d)
+    before = state.mode
+    set_mode(mode_of(before.grad, before.inference))

@@ -1,7 +1,7 @@
 """The methods of tensors that are ops. Written by ``python -m tracegrad._ops._generate``."""
 
 from tracegrad._handle import Handle
-from tracegrad._ops import activation, blending, creation, math, pointwise, random, rearranging, reduction, shape, sorting
+from tracegrad._ops import activation, blending, creation, gathering, indexing, linalg, math, pointwise, random, rearranging, reduction, shape, sorting
 from tracegrad._ops._declare import inplace
 
 
@@ -44,6 +44,49 @@ class Methods(Handle):
     new_ones = creation.new_ones
     new_tensor = creation.new_tensor
     new_zeros = creation.new_zeros
+
+    # gathering
+    gather = gathering.gather
+    index_add = gathering.index_add
+    index_add_ = inplace(gathering.index_add)
+    index_fill = gathering.index_fill
+    index_fill_ = inplace(gathering.index_fill)
+    index_select = gathering.index_select
+    masked_fill = gathering.masked_fill
+    masked_fill_ = inplace(gathering.masked_fill)
+    scatter = gathering.scatter
+    scatter_ = inplace(gathering.scatter)
+    scatter_add = gathering.scatter_add
+    scatter_add_ = inplace(gathering.scatter_add)
+    take = gathering.take
+    take_along_dim = gathering.take_along_dim
+
+    # indexing
+    argwhere = indexing.argwhere
+    masked_select = indexing.masked_select
+    narrow = indexing.narrow
+    nonzero = indexing.nonzero
+    select = indexing.select
+
+    # linalg
+    addmm = linalg.addmm
+    addmm_ = inplace(linalg.addmm)
+    addmv = linalg.addmv
+    addmv_ = inplace(linalg.addmv)
+    baddbmm = linalg.baddbmm
+    baddbmm_ = inplace(linalg.baddbmm)
+    bmm = linalg.bmm
+    cross = linalg.cross
+    dot = linalg.dot
+    ger = linalg.ger
+    inner = linalg.inner
+    kron = linalg.kron
+    matmul = linalg.matmul
+    mm = linalg.mm
+    mv = linalg.mv
+    outer = linalg.outer
+    trace = linalg.trace
+    vdot = linalg.vdot
 
     # math
     abs = math.abs

@@ -40,10 +40,10 @@ def assert_matches_jax(
 
     Args:
         function: takes tensors, returns a tensor or a tuple of them.
-        args: tensors or NumPy arrays; the floating-point and complex ones are differentiated. Anything else is handed
-            to both functions as it is.
-        jax_function: the same in ``jax.numpy``. When None, ``function`` itself is called with arrays, for functions
-            written in operators and in methods that tensors and arrays share.
+        args: tensors or NumPy arrays; the floating-point and complex ones are differentiated. Anything else is
+            handed to both functions as it is.
+        jax_function: the same in ``jax.numpy``. When None, ``function`` itself is called with arrays, for
+            functions written in operators and in methods that tensors and arrays share.
         rtol: the relative tolerance; by dtype when None.
         atol: the absolute tolerance; by dtype when None.
 
@@ -79,7 +79,8 @@ def assert_matches_jax(
     tolerance = (default if rtol is None else rtol, default if atol is None else atol)
 
     if len(outs) != len(expected):
-        raise AssertionError(f"assert_matches_jax: got {len(outs)} outputs, JAX's function returns {len(expected)}")
+        raise AssertionError(
+            f"assert_matches_jax: got {len(outs)} outputs, JAX's function returns {len(expected)}")
     for i, (out, value) in enumerate(zip(outs, expected)):
         where = "the value" if len(outs) == 1 else f"output {i}"
         if not isinstance(out, Tensor):
@@ -114,8 +115,8 @@ def _compare(where: str, got: np.ndarray[Any, Any], expected: np.ndarray[Any, An
     worst = np.unravel_index(int(error.argmax()), error.shape)
     index = f" at index {tuple(map(int, worst))}" if worst else ""
     raise AssertionError(
-        f"assert_matches_jax: {where} differs from JAX's in {int((~close).sum())} of {close.size} elements, most"
-        f"{index}: got {ours[worst]}, expected {theirs[worst]} (rtol={rtol:g}, atol={atol:g})")
+        f"assert_matches_jax: {where} differs from JAX's in {int((~close).sum())} of {close.size} elements, "
+        f"most{index}: got {ours[worst]}, expected {theirs[worst]} (rtol={rtol:g}, atol={atol:g})")
 
 
 def _to_numpy(x: Any) -> np.ndarray[Any, Any]:
@@ -138,7 +139,9 @@ def _cotangent(of: Any, index: int) -> np.ndarray[Any, Any]:
         return np.ones((), of.dtype)
     random = np.random.default_rng(index)
     drawn = random.standard_normal(of.shape)
-    return np.asarray(drawn + 1j * random.standard_normal(of.shape) if np.iscomplexobj(of) else drawn).astype(of.dtype)
+    if np.iscomplexobj(of):
+        drawn = drawn + 1j * random.standard_normal(of.shape)
+    return np.asarray(drawn).astype(of.dtype)
 
 
 def _names(function: Callable[..., Any], count: int) -> list[str]:

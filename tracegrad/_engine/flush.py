@@ -169,11 +169,15 @@ def _matching(donated: set[int], leaves: list[Value], node: Node, live: frozense
 
 def _inline_leaf(array: Any) -> Any:
     """Return a leaf for somebody else's JAX trace: with 32 bits, where that trace has no 64-bit types."""
-    if isinstance(array, jax.core.Tracer) or jax.config.read("jax_enable_x64") or array.dtype.itemsize < 8:
+    if isinstance(array, jax.core.Tracer) or _x64() or array.dtype.itemsize < 8:
         return array
     narrow = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
     kind = narrow.get(array.dtype.name)
     return array if kind is None else np.asarray(array).astype(kind)
+
+
+def _x64() -> bool:
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
 def _leaf_slots(node: Node) -> tuple[int, ...]:

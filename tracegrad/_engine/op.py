@@ -65,7 +65,7 @@ def number_token(x: Any) -> tuple[type, Any]:
 
 def prepare(rule: Rule, params: tuple[Any, ...], operands: list[Aval | Number]) -> Prepared:
     """Return how ``rule`` runs on ``operands``, from the process-wide cache where it was asked before."""
-    key = (rule, params, *map(_token, operands))
+    key = (rule, params, _dtype.get_default_dtype(), *map(_token, operands))
     found = _cache.get(key)
     if found is not None:
         return found

@@ -140,8 +140,8 @@ class Program:
                     flowing[root] = flowing[root] + env[c] if root in flowing else env[c]
                 flowing = tape.pull_back(nodes, flowing, linear)
                 for slot, (target, spec) in enumerate(zip(pull.targets, node.specs), node.slot):
-                    c = flowing.get(target)
-                    env[slot] = jnp.zeros(spec.aval.shape, spec.aval.dtype.np) if c is None else c
+                    gradient = flowing.get(target)
+                    env[slot] = jnp.zeros(spec.aval.shape, spec.aval.dtype.np) if gradient is None else gradient
         return self._outputs(env, linear, leaves)
 
     @staticmethod

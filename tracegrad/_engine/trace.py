@@ -28,9 +28,6 @@ from tracegrad._engine.value import Aval, Input, Number, Spec, Value, Variable
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
-GRAD, NO_GRAD, INFERENCE = Mode(True, False), Mode(False, False), Mode(False, True)
-
-
 class Shadow:
     """Stands where a trace's node does when no look-up may hit: the trace is closed, or flushes after every op."""
 
@@ -68,9 +65,9 @@ class _State(threading.local):
     """What each thread has of its own."""
 
     def __init__(self) -> None:
-        self.mode = GRAD
+        self.mode = trie.mode(True)
         self.eager = 0
-        self.trace = Trace(GRAD)
+        self.trace = Trace(self.mode)
 
 
 state = _State()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tracegrad import _dtype
 from tracegrad._config import config
+from tracegrad._dtype import DType
 from tracegrad._engine.op import Lowering, Rule
 from tracegrad._engine.value import Spec
 
@@ -22,11 +24,22 @@ ROOT, MODE, LEAF, VARIABLE, OP, BACKWARD = range(6)
 class Mode:
     """The ambient modes that change an op's meaning. One object per combination, so a dict key."""
 
-    __slots__ = ("grad", "inference")
+    __slots__ = ("grad", "inference", "default")
 
-    def __init__(self, grad: bool, inference: bool):
+    def __init__(self, grad: bool, inference: bool, default: DType):
         self.grad = grad
         self.inference = inference
+        self.default = default  # the default dtype
+
+
+_modes: dict[tuple[bool, bool, DType], Mode] = {}
+
+
+def mode(grad: bool, inference: bool = False) -> Mode:
+    """Return the mode with these flags and today's default dtype."""
+    key = (grad, inference, _dtype.get_default_dtype())
+    found = _modes.get(key)
+    return _modes.setdefault(key, Mode(*key)) if found is None else found
 
 
 class Node:

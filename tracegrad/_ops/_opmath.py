@@ -12,7 +12,6 @@ from tracegrad._dtype import DType, float32, type_name
 from tracegrad._engine.value import Aval
 
 
-
 def opmath(dtype: DType) -> Any:
     """Return the type to compute in: 16-bit types compute in float32 and round once, at the end."""
     return float32.np if dtype.is_floating_point and dtype.itemsize == 2 else dtype.np
@@ -21,7 +20,7 @@ def opmath(dtype: DType) -> Any:
 def require_floating(x: Aval, kernel: str) -> None:
     """Raise NotImplementedError, naming PyTorch's ``kernel``, where ``x`` holds integers or bools."""
     if not x.dtype.is_inexact:
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{type_name(x.dtype)}\'')
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{type_name(x.dtype)}'")
 
 
 def pair(x: Any, op: str, name: str, n: int) -> tuple[int, ...]:
@@ -45,8 +44,9 @@ def reduction_name(reduction: str, size_average: bool | None = None, reduce: boo
     """
     if size_average is not None or reduce is not None:
         found = "none" if reduce is False else "sum" if size_average is False else "mean"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.",
-                      stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.", stacklevel=3
+        )
         return found
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
@@ -58,3 +58,24 @@ def reduced(losses: Any, reduction: str) -> Any:
     if reduction == "mean":
         return jnp.sum(losses) / np.asarray(losses.size, losses.dtype)
     return jnp.sum(losses) if reduction == "sum" else losses
+
+
+_C_NAMES = {
+    "int64": "long int",
+    "int32": "int",
+    "int16": "short int",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "bool": "bool",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "float32": "float",
+    "float64": "double",
+    "complex64": "c10::complex<float>",
+    "complex128": "c10::complex<double>",
+}
+
+
+def c_name(dtype: DType) -> str:
+    """Return the name that a few of PyTorch's messages give a dtype, such as ``long int``."""
+    return _C_NAMES[dtype.name]

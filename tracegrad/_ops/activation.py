@@ -433,7 +433,9 @@ def _log_softmax(x: Aval, dim: int, dtype: DType | None) -> Lowering:
     axis = rules.dim(dim, x.ndim)
     to = dtype or x.dtype
     last = axis == x.ndim - 1 or x.ndim == 0
-    require_floating(aval(x.shape, to, x.device), "log_softmax_lastdim_kernel_impl" if last else "log_softmax_kernel_impl")
+    require_floating(
+        aval(x.shape, to, x.device), "log_softmax_lastdim_kernel_impl" if last else "log_softmax_kernel_impl"
+    )
     if x.ndim == 0 or x.shape[axis] == 0:
         return Lowering(lambda a: jnp.where(jnp.isfinite(a), 0, jnp.nan).astype(to.np), name="LogSoftmaxBackward0")
     wide = opmath(to)
@@ -476,6 +478,8 @@ def _negative(x: Any) -> Any:
 
 
 def _implicit_dim(name: str, input: Tensor) -> int:
-    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
-                  "argument.", stacklevel=3)  # fmt: skip
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        stacklevel=3,
+    )
     return 0 if input.ndim in (0, 1, 3) else 1

@@ -31,8 +31,15 @@ _COLUMN_SIZE = 32
 
 
 @op(method=False)
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
-           padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1) -> Tensor:  # fmt: skip
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
     """Return the 1-D convolution (cross-correlation) of ``input`` with ``weight``.
 
     Args:
@@ -50,8 +57,15 @@ def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: in
 
 
 @op(method=False)
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Sequence[int] = 1,
-           padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1, groups: int = 1) -> Tensor:  # fmt: skip
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
     """Return the 2-D convolution (cross-correlation) of ``input`` with ``weight``.
 
     Args:
@@ -91,12 +105,15 @@ def _convolution(x: Aval, weight: Aval, *params: Any) -> Lowering:
     return _lowering(x, weight, None, *params)
 
 
-def _lowering(x: Aval, weight: Aval, bias: Aval | None, n: int, stride: Any, padding: Any, dilation: Any,
-              groups: int) -> Lowering:  # fmt: skip
+def _lowering(
+    x: Aval, weight: Aval, bias: Aval | None, n: int, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Lowering:
     name = f"conv{n}d"
     if x.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of "
-                           f"size: {list(x.shape)}")
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of "
+            f"size: {list(x.shape)}"
+        )
     strides, dilations = pair(stride, name, "stride", n), pair(dilation, name, "dilation", n)
     batched = x.ndim == n + 2
     shape = x.shape if batched else (1, *x.shape)
@@ -127,8 +144,9 @@ def _lowering(x: Aval, weight: Aval, bias: Aval | None, n: int, stride: Any, pad
         db = jnp.sum(g, (0, *range(2, n + 2)))
         return (da if batched else da[0], dw) if bias is None else (da if batched else da[0], dw, db)
 
-    return Lowering(lambda a, w, b=None: run(a, w, b), forward, backward,
-                    "ConvolutionBackward0" if batched else "SqueezeBackward1")  # fmt: skip
+    return Lowering(
+        lambda a, w, b=None: run(a, w, b), forward, backward, "ConvolutionBackward0" if batched else "SqueezeBackward1"
+    )
 
 
 def _plain(n: int, strides: Any, ends: Any, dilations: Any, groups: int) -> Callable[[Any, Any], Any]:
@@ -136,8 +154,9 @@ def _plain(n: int, strides: Any, ends: Any, dilations: Any, groups: int) -> Call
     layout = ("NC" + spatial, "OI" + spatial, "NC" + spatial)
 
     def convolve(a: Any, w: Any) -> Any:
-        return lax.conv_general_dilated(a, w, strides, ends, rhs_dilation=dilations, dimension_numbers=layout,
-                                        feature_group_count=groups)  # fmt: skip
+        return lax.conv_general_dilated(
+            a, w, strides, ends, rhs_dilation=dilations, dimension_numbers=layout, feature_group_count=groups
+        )
 
     return convolve
 
@@ -175,8 +194,16 @@ def _ends(padding: Any, strides: Any, dilations: Any, kernel: Any, n: int) -> tu
     return tuple((p, p) for p in pair(padding, f"conv{n}d", "padding", n))
 
 
-def _check(shape: tuple[int, ...], x: Aval, weight: Aval, bias: Aval | None, strides: Any, dilations: Any, ends: Any,
-           groups: int) -> None:  # fmt: skip
+def _check(
+    shape: tuple[int, ...],
+    x: Aval,
+    weight: Aval,
+    bias: Aval | None,
+    strides: Any,
+    dilations: Any,
+    ends: Any,
+    groups: int,
+) -> None:
     n = len(strides)
     size = list(weight.shape)
     if groups <= 0:
@@ -190,23 +217,33 @@ def _check(shape: tuple[int, ...], x: Aval, weight: Aval, bias: Aval | None, str
     if weight.ndim != n + 2:
         raise RuntimeError(f"Expected {n + 2}-dimensional weight for conv{n}d, but got weight of size {size} instead")
     if weight.shape[0] < groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got "
-                           f"weight of size {size} instead")
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got "
+            f"weight of size {size} instead"
+        )
     if weight.shape[0] % groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
-                           f"got weight of size [{size}] instead")
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but "
+            f"got weight of size [{size}] instead"
+        )
     if shape[1] != weight.shape[1] * groups:
-        raise RuntimeError(f"Given groups={groups}, weight of size {size}, expected input{list(shape)} to have "
-                           f"{weight.shape[1] * groups} channels, but got {shape[1]} channels instead")
+        raise RuntimeError(
+            f"Given groups={groups}, weight of size {size}, expected input{list(shape)} to have "
+            f"{weight.shape[1] * groups} channels, but got {shape[1]} channels instead"
+        )
     if bias is not None and bias.shape != (weight.shape[0],):
-        raise RuntimeError(f"Given weight of size {size}, expected bias to be 1-dimensional with {weight.shape[0]} "
-                           f"elements, but got bias of size {list(bias.shape)} instead")
+        raise RuntimeError(
+            f"Given weight of size {size}, expected bias to be 1-dimensional with {weight.shape[0]} "
+            f"elements, but got bias of size {list(bias.shape)} instead"
+        )
     padded = [s + low + high for s, (low, high) in zip(shape[2:], ends)]
     spread = [d * (k - 1) + 1 for d, k in zip(dilations, weight.shape[2:])]
     if any(s < k for s, k in zip(padded, spread)):
         words = " x ".join(map(str, padded)), " x ".join(map(str, spread))
-        raise RuntimeError(f"Calculated padded input size per channel: ({words[0]}). Kernel size: ({words[1]}). "
-                           "Kernel size can't be greater than actual input size")
+        raise RuntimeError(
+            f"Calculated padded input size per channel: ({words[0]}). Kernel size: ({words[1]}). "
+            "Kernel size can't be greater than actual input size"
+        )
     for other in (weight,) if bias is None else (weight, bias):
         if other.dtype is not x.dtype:
             raise RuntimeError(f"expected scalar type {type_name(x.dtype)} but found {type_name(other.dtype)}")
@@ -245,8 +282,10 @@ def _widths(x: Aval, widths: tuple[int, ...]) -> list[tuple[int, int]]:
     if len(widths) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
     if len(widths) > 2 * x.ndim:
-        raise RuntimeError("Padding length should be less than or equal to two times the input dimension but got "
-                           f"padding length {len(widths)} and input of dimension {x.ndim}")
+        raise RuntimeError(
+            "Padding length should be less than or equal to two times the input dimension but got "
+            f"padding length {len(widths)} and input of dimension {x.ndim}"
+        )
     pairs = [(widths[i], widths[i + 1]) for i in range(0, len(widths), 2)][::-1]
     return [(0, 0)] * (x.ndim - len(pairs)) + pairs
 
@@ -256,8 +295,9 @@ def _pad(x: Aval, widths: tuple[int, ...], kind: type, filling: Any) -> Lowering
     for size, (low, high, _) in zip(x.shape, config):
         if size + low + high < 0 or size + min(low, 0) + min(high, 0) < 0:
             raise RuntimeError("narrow(): length must be non-negative.")
-    return Lowering(lambda a: lax.pad(a, jnp.asarray(filling, a.dtype), config), name="ConstantPadNdBackward0",
-                    saves=False)  # fmt: skip
+    return Lowering(
+        lambda a: lax.pad(a, jnp.asarray(filling, a.dtype), config), name="ConstantPadNdBackward0", saves=False
+    )
 
 
 def _pad_mode(x: Aval, widths: tuple[int, ...], mode: str) -> Lowering:
@@ -266,8 +306,10 @@ def _pad_mode(x: Aval, widths: tuple[int, ...], mode: str) -> Lowering:
     pairs = _widths(x, widths)
     for axis, ((low, high), size) in enumerate(zip(pairs, x.shape)):
         if mode == "reflect" and max(low, high) >= size and (low or high):
-            raise RuntimeError("Padding size should be less than the corresponding input dimension, but got: padding "
-                               f"({low}, {high}) at dimension {axis} of input {list(x.shape)}")
+            raise RuntimeError(
+                "Padding size should be less than the corresponding input dimension, but got: padding "
+                f"({low}, {high}) at dimension {axis} of input {list(x.shape)}"
+            )
         if mode == "circular" and max(low, high) > size:
             raise RuntimeError("Padding value causes wrapping around more than once.")
         if min(low, high) < 0:

@@ -18,13 +18,10 @@ from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._errors import UnsupportedError
 from tracegrad._ops._declare import op
+from tracegrad._ops._opmath import c_name
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
-
-_C_NAMES = {"int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char", "uint8": "unsigned char",
-            "bool": "bool", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float",
-            "float64": "double", "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}  # fmt: skip
 
 
 @op(method=False, function=False)
@@ -87,8 +84,13 @@ def _linear(x: Aval, weight: Aval, bias: Aval | None = None) -> Lowering:
 
 def _linear_name(x: Aval, weight: Aval, bias: Aval | None) -> str:
     if weight.ndim == 1:
-        return "AddBackward0" if bias is not None else "DotBackward0" if x.ndim == 1 else (
-            "MvBackward0" if x.ndim == 2 else "UnsafeViewBackward0")  # fmt: skip
+        return (
+            "AddBackward0"
+            if bias is not None
+            else "DotBackward0"
+            if x.ndim == 1
+            else ("MvBackward0" if x.ndim == 2 else "UnsafeViewBackward0")
+        )
     if x.ndim == 2:
         return "MmBackward0" if bias is None else "AddmmBackward0"
     if bias is not None:
@@ -98,7 +100,9 @@ def _linear_name(x: Aval, weight: Aval, bias: Aval | None) -> str:
 
 def _check_linear(x: Aval, weight: Aval, bias: Aval | None) -> None:
     if x.ndim == 0 or weight.ndim == 0:
-        raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are {x.ndim}D and {weight.ndim}D")
+        raise RuntimeError(
+            f"both arguments to linear need to be at least 1D, but they are {x.ndim}D and {weight.ndim}D"
+        )
     if weight.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {weight.ndim}D")
     inner, outer = x.shape[-1], 1 if weight.ndim == 1 else weight.shape[0]
@@ -112,14 +116,18 @@ def _check_linear(x: Aval, weight: Aval, bias: Aval | None) -> None:
     for other in (weight,) if bias is None else (weight, bias):
         if other.dtype is not x.dtype:
             if bias is not None:
-                raise RuntimeError("mat1 and mat2 must have the same dtype, but got "
-                                   f"{type_name(x.dtype)} and {type_name(other.dtype)}")
-            raise RuntimeError("expected m1 and m2 to have the same dtype, but got: "
-                               f"{_C_NAMES[x.dtype.name]} != {_C_NAMES[other.dtype.name]}")
+                raise RuntimeError(
+                    f"mat1 and mat2 must have the same dtype, but got {type_name(x.dtype)} and {type_name(other.dtype)}"
+                )
+            raise RuntimeError(
+                f"expected m1 and m2 to have the same dtype, but got: {c_name(x.dtype)} != {c_name(other.dtype)}"
+            )
     if bias is not None and (bias.ndim > 1 or (bias.ndim == 1 and bias.shape[0] not in (1, outer))):
-        raise RuntimeError(f"The expanded size of the tensor ({outer}) must match the existing size "
-                           f"({bias.shape[-1]}) at non-singleton dimension 1.  Target sizes: {[rows, outer]}.  "
-                           f"Tensor sizes: {list(bias.shape)}")
+        raise RuntimeError(
+            f"The expanded size of the tensor ({outer}) must match the existing size "
+            f"({bias.shape[-1]}) at non-singleton dimension 1.  Target sizes: {[rows, outer]}.  "
+            f"Tensor sizes: {list(bias.shape)}"
+        )
 
 
 @op(method=False, function=False)
@@ -137,8 +145,9 @@ def _bilinear(x: Aval, y: Aval, weight: Aval, bias: Aval | None = None) -> Lower
     if x.shape[:-1] != y.shape[:-1]:
         raise RuntimeError(f"bilinear(): input batch dimensions do not match, got {list(x.shape)} and {list(y.shape)}")
     if weight.ndim != 3 or (x.shape[-1], y.shape[-1]) != weight.shape[1:]:
-        raise RuntimeError(f"bilinear(): input sizes {x.shape[-1]} and {y.shape[-1]} do not match weight size "
-                           f"{list(weight.shape)}")
+        raise RuntimeError(
+            f"bilinear(): input sizes {x.shape[-1]} and {y.shape[-1]} do not match weight size {list(weight.shape)}"
+        )
 
     def fn(a: Any, b: Any, w: Any, c: Any = None) -> Any:
         result = jnp.einsum("...i,kij,...j->...k", a, w, b)
@@ -148,8 +157,15 @@ def _bilinear(x: Aval, y: Aval, weight: Aval, bias: Aval | None = None) -> Lower
 
 
 @op(method=False, function=False)
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
-              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:  # fmt: skip
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """Return the rows of ``weight`` that ``input`` names.
 
     Args:
@@ -168,16 +184,20 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
         assert -rows <= padding_idx < rows, "Padding_idx must be within num_embeddings"
         padding_idx %= rows
     if max_norm is not None:
-        raise UnsupportedError("embedding: max_norm, which renormalises the weight in place, is not supported yet. "
-                               "Renormalise the weight under no_grad() before the call.")
+        raise UnsupportedError(
+            "embedding: max_norm, which renormalises the weight in place, is not supported yet. "
+            "Renormalise the weight under no_grad() before the call."
+        )
     return record(_embedding, (padding_idx, bool(scale_grad_by_freq)), input, weight)  # type: ignore[no-any-return]
 
 
 def _embedding(index: Aval, weight: Aval, padding_idx: int | None, by_frequency: bool) -> Lowering:
     if index.dtype not in (_dtype.int64, _dtype.int32):
         kind = type_name(index.dtype)
-        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, "
-                           f"Int; but got torch.{kind}Tensor instead (while checking arguments for embedding)")
+        raise RuntimeError(
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, "
+            f"Int; but got torch.{kind}Tensor instead (while checking arguments for embedding)"
+        )
     if weight.ndim != 2:
         raise RuntimeError("'weight' must be 2-D")
     rows, width = weight.shape

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 
 
 @op(method=False, function=False)
-def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-             reduction: str = "mean", weight: Tensor | None = None) -> Tensor:  # fmt: skip
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """Return ``(input - target) ** 2``, reduced.
 
     Args:
@@ -58,8 +64,14 @@ def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, re
 
 
 @op(method=False, function=False)
-def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-            reduction: str = "mean", weight: Tensor | None = None) -> Tensor:  # fmt: skip
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """Return ``|input - target|``, reduced; the gradient where they are equal is 0.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html
@@ -69,8 +81,14 @@ def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, red
 
 
 @op(method=False, function=False)
-def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-                   reduction: str = "mean", beta: float = 1.0) -> Tensor:  # fmt: skip
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
     """Return ``d ** 2 / (2 * beta)`` where ``d = |input - target|`` is below ``beta``, ``d - beta / 2`` elsewhere.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html
@@ -83,8 +101,9 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = No
 
 
 @op(method=False, function=False)
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
-               weight: Tensor | None = None) -> Tensor:  # fmt: skip
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
     """Return ``d ** 2 / 2`` where ``d = |input - target|`` is below ``delta``, ``delta * (d - delta / 2)`` elsewhere.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html
@@ -95,13 +114,17 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
 
 def _warn_of_sizes(input: Tensor, target: Tensor) -> None:
     if target._value.spec.aval.shape != input._value.spec.aval.shape:
-        warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). "
-                      "This will likely lead to incorrect results due to broadcasting. "
-                      "Please ensure they have the same size.", stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). "
+            "This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
+            stacklevel=3,
+        )
 
 
-def _pointwise(fn: Callable[..., Any], knob: float | str, input: Tensor, target: Tensor, weight: Tensor | None,
-               reduction: str) -> Tensor:  # fmt: skip
+def _pointwise(
+    fn: Callable[..., Any], knob: float | str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str
+) -> Tensor:
     if weight is None:
         return record(_of_difference, (fn, knob, reduction), input, target)  # type: ignore[no-any-return]
     if weight.shape != input.shape:
@@ -146,8 +169,10 @@ def _of_difference(x: Aval, y: Aval, fn: Callable[..., Any], knob: Any, reductio
     if kernel:
         require_floating(aval(shape, dtype, x.device), kernel)
     elif not dtype.is_inexact and reduction == "mean":
-        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a floating point or "
-                           f"complex dtype. Got: {type_name(dtype)}")
+        raise RuntimeError(
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or "
+            f"complex dtype. Got: {type_name(dtype)}"
+        )
     wide = opmath(dtype)
 
     def run(a: Any, b: Any) -> Any:
@@ -177,9 +202,16 @@ def _of_weighted(x: Aval, y: Aval, weight: Aval, fn: Callable[..., Any], knob: A
 
 
 @op(method=False, function=False)
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
-                  ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
-                  label_smoothing: float = 0.0) -> Tensor:  # fmt: skip
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Return the cross entropy between logits and class numbers, or class probabilities.
 
     Args:
@@ -211,8 +243,9 @@ def _cross_entropy(x: Aval, target: Aval, ignore: int, reduction: str, smoothing
     return _entropy(x, target, None, ignore, reduction, smoothing)
 
 
-def _cross_entropy_weighted(x: Aval, target: Aval, weight: Aval, ignore: int, reduction: str,
-                            smoothing: float) -> Lowering:  # fmt: skip
+def _cross_entropy_weighted(
+    x: Aval, target: Aval, weight: Aval, ignore: int, reduction: str, smoothing: float
+) -> Lowering:
     return _entropy(x, target, weight, ignore, reduction, smoothing)
 
 
@@ -299,27 +332,35 @@ def _check_classes(x: Aval, target: Aval, weight: Aval | None) -> int:
             got = target.shape[0] if target.ndim else 1
             raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({got}).")
         if target.ndim != x.ndim - 1:
-            raise RuntimeError(f"only batches of spatial targets supported ({x.ndim - 1}D tensors) but got targets of "
-                               f"size: : {list(target.shape)}")
+            raise RuntimeError(
+                f"only batches of spatial targets supported ({x.ndim - 1}D tensors) but got targets of "
+                f"size: : {list(target.shape)}"
+            )
         raise RuntimeError(f"size mismatch (got input: {list(x.shape)} , target: {list(target.shape)}")
     if weight is not None and weight.shape != (x.shape[axis],):
-        raise RuntimeError(f"weight tensor should be defined either for all {x.shape[axis]} classes or no classes but "
-                           f"got weight tensor of shape: {list(weight.shape)}")
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {x.shape[axis]} classes or no classes but "
+            f"got weight tensor of shape: {list(weight.shape)}"
+        )
     return axis
 
 
-def _entropy_of_probabilities(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction: str,
-                              smoothing: float) -> Lowering:  # fmt: skip
+def _entropy_of_probabilities(
+    x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction: str, smoothing: float
+) -> Lowering:
     if not target.dtype.is_floating_point:
-        raise RuntimeError(f"Expected floating point type for target with class probabilities, got "
-                           f"{type_name(target.dtype)}")
+        raise RuntimeError(
+            f"Expected floating point type for target with class probabilities, got {type_name(target.dtype)}"
+        )
     if ignore >= 0:
         raise RuntimeError("ignore_index is not supported for floating point target")
     axis = 0 if x.ndim == 1 else 1
     classes = x.shape[axis]
     if weight is not None and weight.shape != (classes,):
-        raise RuntimeError("cross_entropy: weight tensor should be defined either for all "
-                           f"{classes} classes or no classes but got weight tensor of shape: {list(weight.shape)}")
+        raise RuntimeError(
+            "cross_entropy: weight tensor should be defined either for all "
+            f"{classes} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
+        )
     wide = opmath(x.dtype)
     samples = x.numel // max(classes, 1)
 
@@ -339,8 +380,15 @@ def _entropy_of_probabilities(x: Aval, target: Aval, weight: Aval | None, ignore
 
 
 @op(method=False, function=False)
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
-             ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean") -> Tensor:  # fmt: skip
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """Return ``-input`` at each sample's class: the loss of log-probabilities.
 
     The arguments are those of `cross_entropy` with class numbers.
@@ -384,17 +432,24 @@ def _nll_weighted(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduc
 
 
 @op(method=False, function=False)
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                         size_average: bool | None = None, reduce: bool | None = None,
-                         reduction: str = "mean") -> Tensor:  # fmt: skip
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """Return the cross entropy between probabilities; logarithms are clamped to at least -100.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
     """
     reduction = reduction_name(reduction, size_average, reduce)
     if target.shape != input.shape:
-        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is "
-                         "deprecated. Please ensure they have the same size.")
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is "
+            "deprecated. Please ensure they have the same size."
+        )
     if weight is None:
         return record(_bce, (reduction,), input, target)  # type: ignore[no-any-return]
     return record(_bce_weighted, (reduction,), input, target, weight)  # type: ignore[no-any-return]
@@ -434,9 +489,15 @@ def _bce_weighted(x: Aval, target: Aval, weight: Aval | None, reduction: str) ->
 
 
 @op(method=False, function=False)
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                     size_average: bool | None = None, reduce: bool | None = None,
-                                     reduction: str = "mean", pos_weight: Tensor | None = None) -> Tensor:  # fmt: skip
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
     """Return the cross entropy between the sigmoid of logits and probabilities, without overflow.
 
     Args:
@@ -477,8 +538,14 @@ def _bce_logits(x: Aval, target: Aval, *given: Any) -> Lowering:
 
 
 @op(method=False, function=False)
-def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
-           reduction: str = "mean", log_target: bool = False) -> Tensor:  # fmt: skip
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
     """Return ``target * (log(target) - input)``, reduced: the divergence from log-probabilities to a target.
 
     Args:
@@ -495,10 +562,12 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, redu
     if size_average is not None or reduce is not None:
         reduction = reduction_name(reduction, size_average, reduce)
     elif reduction == "mean":
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size."
-                      "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
-                      "'mean' will be changed to behave the same as 'batchmean' in the next major release.",
-                      stacklevel=2)  # fmt: skip
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size."
+            "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
+            "'mean' will be changed to behave the same as 'batchmean' in the next major release.",
+            stacklevel=2,
+        )
     elif reduction != "batchmean":
         reduction = reduction_name(reduction)
     return record(_kl_div, (reduction, bool(log_target)), input, target)  # type: ignore[no-any-return]

@@ -48,8 +48,17 @@ def _input_gradient(h: Any, d: Any, rstd: Any, axes: tuple[int, ...]) -> Any:
     return (d - mean_d - h * mean_dh) * rstd
 
 
-def _lowering(x: Aval, weighted: bool, biased: bool, axes: tuple[int, ...], view: tuple[int, ...] | None,
-              affine: tuple[int, ...], eps: float, name: str, statistics: bool = False) -> Lowering:  # fmt: skip
+def _lowering(
+    x: Aval,
+    weighted: bool,
+    biased: bool,
+    axes: tuple[int, ...],
+    view: tuple[int, ...] | None,
+    affine: tuple[int, ...],
+    eps: float,
+    name: str,
+    statistics: bool = False,
+) -> Lowering:
     """Normalise over ``axes`` of the input seen as ``view``, then scale and shift by weights seen as ``affine``.
 
     With ``statistics`` the op also returns the mean and the unbiased variance, which have no gradient.
@@ -91,8 +100,14 @@ def _lowering(x: Aval, weighted: bool, biased: bool, axes: tuple[int, ...], view
         h = ((a.astype(wide).reshape(shape) - mean) * rstd).reshape(x.shape)
         d = g if weight is None else g * weight
         da = _input_gradient(h.reshape(shape), d.reshape(shape), rstd, axes).reshape(x.shape).astype(a.dtype)
-        lead = tuple(i for i in range(x.ndim) if i >= x.ndim - len(affine) and affine[i - x.ndim + len(affine)] == 1
-                     and x.shape[i] != 1 or i < x.ndim - len(affine))  # fmt: skip
+        lead = tuple(
+            i
+            for i in range(x.ndim)
+            if i >= x.ndim - len(affine)
+            and affine[i - x.ndim + len(affine)] == 1
+            and x.shape[i] != 1
+            or i < x.ndim - len(affine)
+        )
         grads = [da]
         if weighted:
             grads.append(jnp.sum(g * h, lead).reshape(operands[0].shape).astype(operands[0].dtype))
@@ -107,8 +122,14 @@ def _lowering(x: Aval, weighted: bool, biased: bool, axes: tuple[int, ...], view
 
 
 @op(method=False)
-def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
-               bias: Tensor | None = None, eps: float = 1e-05, cudnn_enable: bool = True) -> Tensor:  # fmt: skip
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-05,
+    cudnn_enable: bool = True,
+) -> Tensor:
     """Return ``input`` normalised over its last dims, which are ``normalized_shape``, scaled and shifted.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html
@@ -133,20 +154,27 @@ def _layer_norm(x: Aval, *rest: Any) -> Lowering:
 
 def _check_last_dims(x: Aval, shape: tuple[int, ...], given: list[Aval], names: list[str], after: str) -> None:
     if not shape:
-        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
-                           f"element, but got normalized_shape = {list(shape)}")
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
+            f"element, but got normalized_shape = {list(shape)}"
+        )
     for w, name in zip(given, names):
         if w.shape != shape:
-            raise RuntimeError(f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
-                               f"{list(w.shape)} and normalized_shape = {list(shape)}")
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
+                f"{list(w.shape)} and normalized_shape = {list(shape)}"
+            )
     if x.ndim < len(shape) or x.shape[x.ndim - len(shape) :] != shape:
-        raise RuntimeError(f"Given normalized_shape={list(shape)}, expected input with shape "
-                           f"[*{after}{', '.join(map(str, shape))}], but got input of size{list(x.shape)}")
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape "
+            f"[*{after}{', '.join(map(str, shape))}], but got input of size{list(x.shape)}"
+        )
 
 
 @op(method=False)
-def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
-             eps: float | None = None) -> Tensor:  # fmt: skip
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     """Return ``input`` divided by the root of its mean square over the last dims, scaled.
 
     ``eps`` is the dtype's epsilon when None.
@@ -194,9 +222,16 @@ def _rms_norm_weighted(x: Aval, weight: Aval | None, shape: tuple[int, ...], eps
 
 
 @op(method=False, function=False)
-def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
-               eps: float = 1e-05) -> Tensor:  # fmt: skip
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> Tensor:
     """Return ``input`` normalised over every dim but the second, scaled and shifted.
 
     Args:
@@ -233,8 +268,9 @@ def _batch_norm(x: Aval, *rest: Any) -> Lowering:
     *given, weighted, biased, eps = rest
     _check_channels(x, given, ["weight"] * weighted + ["bias"] * biased)
     if x.numel // max(x.shape[1], 1) == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size torch.Size("
-                         f"{list(x.shape)})")
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size torch.Size({list(x.shape)})"
+        )
     axes = (0, *range(2, x.ndim))
     affine = (x.shape[1], *(1,) * (x.ndim - 2))
     return _lowering(x, weighted, biased, axes, None, affine, eps, "NativeBatchNormBackward0", statistics=True)
@@ -280,8 +316,14 @@ def _running(old: Aval, new: Aval, momentum: Any) -> Lowering:
 
 
 @op(method=False)
-def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
-               eps: float = 1e-05, cudnn_enabled: bool = True) -> Tensor:  # fmt: skip
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-05,
+    cudnn_enabled: bool = True,
+) -> Tensor:
     """Return ``input`` normalised over each of ``num_groups`` groups of its channels, scaled and shifted.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html
@@ -298,14 +340,18 @@ def _group_norm(x: Aval, *rest: Any) -> Lowering:
     if x.shape[0] * x.shape[1] // groups * (x.numel // max(1, x.shape[0] * x.shape[1])) == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
     if x.shape[1] % groups:
-        raise RuntimeError("Expected number of channels in input to be divisible by num_groups, but got input of shape "
-                           f"{list(x.shape)} and num_groups={groups}")
+        raise RuntimeError(
+            "Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(x.shape)} and num_groups={groups}"
+        )
     for w, name in zip(given, ["weight"] * weighted + ["bias"] * biased):
         if w.shape != (x.shape[1],):
-            raise RuntimeError(f"Expected {name} to be a vector of size equal to the number of channels in input, but "
-                               f"got {name} of shape {list(w.shape)} and input of shape {list(x.shape)}")
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but "
+                f"got {name} of shape {list(w.shape)} and input of shape {list(x.shape)}"
+            )
     if not x.dtype.is_inexact:
-        raise NotImplementedError(f'"GroupNormKernelImpl" not implemented for \'{type_name(x.dtype)}\'')
+        raise NotImplementedError(f"\"GroupNormKernelImpl\" not implemented for '{type_name(x.dtype)}'")
     view = (x.shape[0], groups, x.numel // max(1, x.shape[0] * groups))
     affine = (x.shape[1], *(1,) * (x.ndim - 2))
     return _lowering(x, weighted, biased, (2,), view, affine, eps, "NativeGroupNormBackward0")
@@ -328,8 +374,9 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, o
 def _normalize(x: Aval, p: float, dim: Any, eps: float) -> Lowering:
     axes = rules.dims(dim, x.ndim)
     if not x.dtype.is_inexact:
-        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-                           f"{type_name(x.dtype)}")
+        raise RuntimeError(
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {type_name(x.dtype)}"
+        )
     wide = opmath(x.dtype)
 
     def norm(a: Any) -> Any:

@@ -41,16 +41,25 @@ class _Windows:
         if any(size < 1 for size in self.output):
             whole = x.shape[-n - 1 :] if n == 2 else (x.shape[-2], 1, x.shape[-1])
             sizes = (whole[0], *self.output) if n == 2 else (whole[0], 1, *self.output)
-            raise RuntimeError(f"Given input size: ({'x'.join(map(str, whole))}). Calculated output size: "
-                               f"({'x'.join(map(str, sizes))}). Output size is too small")
+            raise RuntimeError(
+                f"Given input size: ({'x'.join(map(str, whole))}). Calculated output size: "
+                f"({'x'.join(map(str, sizes))}). Output size is too small"
+            )
         self.taps = list(np.ndindex(*self.kernel))
         #: padding after each dim that makes the last window whole
         self.after = tuple(
             max(0, (o - 1) * s + d * (k - 1) + 1 - size - p)
-            for o, s, d, k, size, p in zip(self.output, self.stride, self.dilation, self.kernel, self.input, self.padding))
+            for o, s, d, k, size, p in zip(
+                self.output, self.stride, self.dilation, self.kernel, self.input, self.padding
+            )
+        )
         #: windows tile the dims: no place lies in two
-        self.tiles = (self.stride == self.kernel and not any(self.padding) and not any(self.after)
-                      and all(d == 1 or k == 1 for d, k in zip(self.dilation, self.kernel)))  # fmt: skip
+        self.tiles = (
+            self.stride == self.kernel
+            and not any(self.padding)
+            and not any(self.after)
+            and all(d == 1 or k == 1 for d, k in zip(self.dilation, self.kernel))
+        )
 
     def _count(self, i: int, ceil: bool) -> int:
         size, p, k, s, d = self.input[i], self.padding[i], self.kernel[i], self.stride[i], self.dilation[i]
@@ -102,13 +111,17 @@ class _Windows:
 
 def _check(x: Aval, op: str, n: int, w: _Windows) -> None:
     if op.startswith("max_pool1d") and x.ndim not in (2, 3):
-        raise RuntimeError(f"max_pool1d: Expected 2D or 3D (batch mode) tensor with optional 0 dim batch size for "
-                           f"input, but got:{list(x.shape)}")
+        raise RuntimeError(
+            f"max_pool1d: Expected 2D or 3D (batch mode) tensor with optional 0 dim batch size for "
+            f"input, but got:{list(x.shape)}"
+        )
     if x.ndim not in (n + 1, n + 2) or 0 in x.shape[-n - 1 :]:
         if op.startswith("max"):
             raise RuntimeError(f"non-empty {n + 1}D or {n + 2}D (batch mode) tensor expected for input")
-        raise RuntimeError(f"{op}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size "
-                           f"for input, but got:{list(x.shape)}")
+        raise RuntimeError(
+            f"{op}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size "
+            f"for input, but got:{list(x.shape)}"
+        )
     if min(w.kernel) < 1:
         raise RuntimeError(f"{op}: kernel_size must be greater than zero, but got {w.kernel}")
     if min(w.stride) < 1:
@@ -119,16 +132,25 @@ def _check(x: Aval, op: str, n: int, w: _Windows) -> None:
         if p < 0:
             raise RuntimeError("pad must be non-negative, but got pad=" + str(p))
         if p > ((k - 1) * d + 1) // 2:
-            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} "
-                               f"and dilation={d}")
+            raise RuntimeError(
+                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} "
+                f"and dilation={d}"
+            )
 
 
 # -- maximum -----------------------------------------------------------------------------------------------------------
 
 
 @op(method=False)
-def max_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
-               dilation: Sizes = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """Return the maximum of every window of the last dim; gradients go to the first maximum.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool1d.html
@@ -138,8 +160,15 @@ def max_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
 
 
 @op(method=False)
-def max_pool2d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
-               dilation: Sizes = 1, ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """Return the maximum of every window of the last two dims; gradients go to the first maximum.
 
     Args:
@@ -162,8 +191,9 @@ def max_pool2d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
     return record(_max_pool, (2, *sizes, ceil_mode, return_indices), input)
 
 
-def _max_pool(x: Aval, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool,
-              indices: bool) -> Lowering:  # fmt: skip
+def _max_pool(
+    x: Aval, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool, indices: bool
+) -> Lowering:
     w = _Windows(x, f"max_pool{n}d", n, kernel, stride, padding, dilation, ceil)
     number = np.int8 if len(w.taps) < 128 else np.int32
     lowest = x.dtype.np.type(-np.inf) if x.dtype.is_floating_point else np.iinfo(x.dtype.np).min
@@ -200,16 +230,23 @@ def _max_pool(x: Aval, n: int, kernel: Any, stride: Any, padding: Any, dilation:
         parts = [w.unslice(jnp.where(place == number(i), g, zero), tap) for i, tap in enumerate(w.taps)]
         return (sum(parts[1:], parts[0]),)
 
-    return Lowering(lambda a: forward(a)[0], forward, backward,
-                    "SqueezeBackward1" if n == 1 else "MaxPool2DWithIndicesBackward0")  # fmt: skip
+    return Lowering(
+        lambda a: forward(a)[0], forward, backward, "SqueezeBackward1" if n == 1 else "MaxPool2DWithIndicesBackward0"
+    )
 
 
 # -- mean --------------------------------------------------------------------------------------------------------------
 
 
 @op(method=False)
-def avg_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
-               ceil_mode: bool = False, count_include_pad: bool = True) -> Tensor:  # fmt: skip
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
     """Return the mean of every window of the last dim.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool1d.html
@@ -219,9 +256,15 @@ def avg_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
 
 
 @op(method=False, function=False)
-def avg_pool2d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
-               ceil_mode: bool = False, count_include_pad: bool = True,
-               divisor_override: int | None = None) -> Tensor:  # fmt: skip
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
     """Return the mean of every window of the last two dims.
 
     Args:
@@ -240,8 +283,9 @@ def avg_pool2d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
     return record(_avg_pool, params, input)  # type: ignore[no-any-return]
 
 
-def _avg_pool(x: Aval, n: int, kernel: Any, stride: Any, padding: Any, ceil: bool, with_padding: bool,
-              divisor: int | None) -> Lowering:  # fmt: skip
+def _avg_pool(
+    x: Aval, n: int, kernel: Any, stride: Any, padding: Any, ceil: bool, with_padding: bool, divisor: int | None
+) -> Lowering:
     w = _Windows(x, f"avg_pool{n}d", n, kernel, stride, padding, 1, ceil)
     if divisor == 0:
         raise RuntimeError("divisor must be not zero")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 
 from tracegrad._dtype import type_name
-from tracegrad._engine import trace
+from tracegrad._engine import trace, trie
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import state
 from tracegrad._engine.value import Aval
@@ -144,7 +144,7 @@ def _found(sweep: Sweep, targets: Sequence[Tensor]) -> list[Tensor | None]:
 
 def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
          targets: list[Tensor] | None) -> tuple[Sweep, list[Tensor]]:  # fmt: skip
-    roots: list[Tensor] = [tensors] if isinstance(tensors, Handle) else list(tensors)
+    roots: list[Any] = [tensors] if isinstance(tensors, Handle) else list(tensors)
     if cotangents is None or isinstance(cotangents, Handle):
         cotangents = [cotangents] * len(roots) if cotangents is None else [cotangents]
     given = list(cotangents)
@@ -157,8 +157,8 @@ def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
     before = state.mode
     retain = create_graph if retain is None else retain
     sweep = Sweep(retain, create_graph, targets)
-    if before.grad is not create_graph and (create_graph or before.inference):
-        trace.set_mode(trace.GRAD if create_graph else trace.NO_GRAD)
+    if create_graph and not before.grad:
+        trace.set_mode(trie.mode(True))
     try:
         sweep.start(roots, full)
         sweep.segments_left()

@@ -38,8 +38,8 @@ class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpec
 class Module:
     """The base of all layers and models.
 
-    Parameters, buffers and modules that are assigned to attributes are found by ``parameters()``, ``state_dict()``,
-    ``to()`` and the like. A subclass calls ``super().__init__()`` first and defines ``forward``.
+    Parameters, buffers and modules that are assigned to attributes are found by ``parameters()``,
+    ``state_dict()``, ``to()`` and the like. A subclass calls ``super().__init__()`` first and defines ``forward``.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
 
@@ -437,7 +437,8 @@ class Module:
     def to(self: T, *args: Any, **kwargs: Any) -> T:
         """Convert floating-point parameters and buffers to a dtype, and all to a device; return this module.
 
-        Takes ``to(device)``, ``to(dtype)``, ``to(device, dtype)`` or ``to(tensor)``. Parameters keep their identity.
+        Takes ``to(device)``, ``to(dtype)``, ``to(device, dtype)`` or ``to(tensor)``. Parameters keep their
+        identity.
         """
         kwargs.pop("non_blocking", None)
         device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)

@@ -97,12 +97,9 @@ class Adam(Optimizer):
                 s.setdefault("step", 0.0)
                 for name in names:
                     s.setdefault(name, zeros_like(p))
-        steps = {s["step"] for s in states}
-        if len(steps) == 1:
-            self._record(group, names, params, states, *steps)
-            return
-        for step in sorted(steps):  # parameters that started late, or had no gradient once
-            chosen = [i for i, s in enumerate(states) if s["step"] == step]
+        steps = [s["step"] for s in states]
+        for step in sorted(set(steps)):  # one, but for parameters that started late or had no gradient once
+            chosen = [i for i, own in enumerate(steps) if own == step]
             self._record(group, names, [params[i] for i in chosen], [states[i] for i in chosen], step)
 
     def _record(

@@ -28,7 +28,7 @@ class Optimizer:
     """The base of optimizers: one of your own overrides ``step`` and uses ``param_groups`` and ``state``.
 
     Args:
-        params: parameters, named parameters, or dicts that hold some under ``"params"`` beside options of their own.
+        params: parameters, named parameters, or dicts of some under ``"params"`` and of options.
         defaults: the options of groups that do not name them.
 
     Raises:
@@ -110,14 +110,12 @@ class Optimizer:
                         p._grad = p._grad.detach().zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; return what ``closure`` returns, which is called first."""
+        """Update every parameter that has a gradient; call ``closure`` first and return its result."""
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        before = trace.state.mode
-        trace.set_mode(trace.NO_GRAD)
-        try:
+        with no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p._grad is not None]
                 if params:
@@ -125,8 +123,6 @@ class Optimizer:
             self._stepped = True
             if trace.state.trace.has_backward:
                 flush_current("an optimizer step ended")
-        finally:
-            trace.set_mode(before)
         return loss
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
@@ -198,7 +194,7 @@ Optimizer.__module__ = "tracegrad.optim"
 
 
 def _like(p: Tensor, state: Tensor, key: str) -> Tensor:
-    """Return a copy of a state tensor, on the parameter's device and in its dtype where both are floating-point."""
+    """Return a copy of a state tensor, on the device and in the floating-point dtype of ``p``."""
     with no_grad():
         if key != "step" and p.dtype.is_floating_point and state.dtype is not p.dtype:
             return trace.record(cast_rule, (p.dtype,), state)  # type: ignore[no-any-return]
@@ -208,7 +204,7 @@ def _like(p: Tensor, state: Tensor, key: str) -> Tensor:
 
 
 def zeros_like(p: Tensor) -> Tensor:
-    """Return zeros for a state of ``p``: concrete, so that a first step is the same program as the later ones."""
+    """Return zeros, concrete so that the first step is the same program as the later ones."""
     of = p._value.spec.aval
     return tensor_of(concrete(np.zeros(of.shape, of.dtype.np), of))
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules: each sets the ``lr`` of an optimizer's groups from the number of its steps.
 
-A schedule computes the next rate from the present one, so several can act on one optimizer. The learning rate is an
-input of the optimizer's program: no schedule compiles anything anew.
+A schedule computes the next rate from the present one, so several can act on one optimizer. The learning rate
+is an input of the optimizer's program: no schedule compiles anything anew.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def clip_grad_norm_(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Scale the gradients down, in place, so that their joint norm is at most ``max_norm``; return the norm before.
+    """Scale the gradients down in place to a joint norm of at most ``max_norm``; return the norm before.
 
     Args:
         parameters: whose gradients are scaled.

@@ -1,0 +1,377 @@
+"""Reading by index, as ``x[...]`` does.
+
+An index is resolved in Python, where shapes are known: bounds, negatives and steps. Ints and starts of slices are then number
+operands of one recorded op, so that ``x[t]`` and ``x[i : i + n]`` in a loop are one program; lengths and steps are static.
+A boolean mask is read when it is used, since its result's shape depends on it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tracegrad import _dtype
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import force, record
+from tracegrad._engine.value import Aval, Number
+from tracegrad._handle import Handle, as_view
+from tracegrad._ops import _rules as rules
+from tracegrad._ops._declare import op
+from tracegrad._ops.creation import from_host, tensor
+from tracegrad._ops.shape import is_strided
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+#: What a plan says of a dim besides a slice (its length, or its length and step): take one index, add a dim, keep all.
+_SELECT, _NEW, _WHOLE = -1, -2, -3
+
+
+# -- basic indices ------------------------------------------------------------------------------------------------------
+
+
+def getitem(input: Tensor, index: Any) -> Tensor:
+    """Return ``input[index]``, a view where ``index`` has ints, slices, None and ``...`` only, else a copy.
+
+    Raises:
+        IndexError: where an index is out of bounds or there are too many. Elements of index tensors are checked while they
+            are still host data (lists, arrays, new tensors); later, reading out of bounds gives nan (of ints, the smallest).
+    """
+    kind = type(index)
+    if kind is int:
+        shape = input._value.spec.aval.shape
+        if not shape:
+            raise IndexError(_ZERO_DIM)
+        size = shape[0]
+        if not -size <= index < size:
+            raise IndexError(f"index {index} is out of bounds for dimension 0 with size {size}")
+        return _basic(input, _FIRST, (index + size if index < 0 else index,), False)
+    if kind is slice:
+        shape = input._value.spec.aval.shape
+        if not shape:
+            raise IndexError("slice() cannot be applied to a 0-dim tensor.")
+        start, stop, step = index.indices(shape[0])
+        if step == 1:
+            return _basic(input, (stop - start if stop > start else 0,), (start,), False)
+        return _basic(input, ((_length(start, stop, step), step),), (start,), True)
+    if kind is not tuple:
+        if getattr(index, "_value", None) is not None and index.ndim and index.dtype is _dtype.int64:
+            _check_host(index, input, 0)
+            made: Tensor = record(_gather, ((0,),), input, index)
+            return made
+        index = _as_tuple(index)
+    return _general(input, index)
+
+
+_FIRST = (_SELECT,)
+_ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+             "0-dim tensor to a number")
+
+
+def _length(start: int, stop: int, step: int) -> int:
+    if step < 0:
+        raise ValueError("step must be greater than zero")
+    return max(0, -((start - stop) // step))
+
+
+def _basic(input: Tensor, plan: tuple[Any, ...], starts: tuple[Any, ...], strided: bool) -> Tensor:
+    """Record a basic index; ``starts`` has one number, or 0-dim tensor, per select and slice of ``plan``."""
+    made = record(_take, (plan,), input, *starts)
+    view = as_view(made, input, lambda base: record(_take, (plan,), base, *starts))
+    if strided or is_strided(input):
+        view._strided = True
+    return view
+
+
+def _take(x: Aval, *rest: Any) -> Lowering:
+    *starts, plan = rest
+    sizes: list[int] = []  # taken of each dim
+    steps: list[int] = []
+    shape: list[int] = []
+    at: list[int | None] = []  # which operand says where it starts
+    name = "AliasBackward0"
+    for what in plan:
+        if what == _NEW:
+            shape.append(1)
+            name = "UnsqueezeBackward0"
+            continue
+        if what == _WHOLE:
+            at.append(None)
+            sizes.append(x.shape[len(sizes)])
+            steps.append(1)
+            shape.append(sizes[-1])
+            continue
+        at.append(sum(a is not None for a in at))
+        length, step = what if isinstance(what, tuple) else (1 if what == _SELECT else what, 1)
+        sizes.append((length - 1) * step + 1 if length else 0)
+        steps.append(step)
+        if what == _SELECT:
+            name = "SelectBackward0"
+        else:
+            shape.append(length)
+            name = "SliceBackward0"
+    for size in x.shape[len(sizes) :]:
+        at.append(None)
+        sizes.append(size)
+        steps.append(1)
+        shape.append(size)
+    device = x.device if all(isinstance(s, Number) for s in starts) else None
+
+    def fn(a: Any, *given: Any) -> Any:
+        begin = [0 if i is None else given[i] for i in at]
+        if all(type(b) is int for b in begin):
+            part = lax.slice(a, begin, [b + n for b, n in zip(begin, sizes)], steps)
+        else:
+            begin = [jnp.asarray(b).astype(np.int32) for b in begin]
+            begin = [jnp.where(b < 0, b + n, b) if i is not None and isinstance(starts[i], Aval) else b
+                     for i, b, n in zip(at, begin, a.shape)]  # fmt: skip
+            part = lax.dynamic_slice(a, begin, sizes, allow_negative_indices=False)
+            if any(s != 1 for s in steps):
+                part = lax.slice(part, [0] * a.ndim, sizes, steps)
+        return part.reshape(shape)
+
+    return Lowering(fn, name=name, saves=False, device=device)
+
+
+@op()
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """Return a view of the slice number ``index`` along ``dim``, without that dim."""
+    shape = input._value.spec.aval.shape
+    if not shape:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    d = rules.dim(dim, len(shape))
+    index = int(index)
+    if not -shape[d] <= index < shape[d]:
+        raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {dim}")
+    return _basic(input, (_WHOLE,) * d + _FIRST, (index + shape[d] if index < 0 else index,), d > 0)
+
+
+@op()
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """Return a view of ``length`` slices along ``dim``, from number ``start`` on."""
+    shape = input._value.spec.aval.shape
+    if not shape:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    d = rules.dim(dim, len(shape))
+    start, size = int(start), shape[d]
+    if length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if not -size <= start <= size:
+        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but got {start})")
+    start = start + size if start < 0 else start
+    if start + length > size:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
+    return _basic(input, (_WHOLE,) * d + (length,), (start,), d > 0)
+
+
+# -- any index ----------------------------------------------------------------------------------------------------------
+
+
+def _as_tuple(index: Any) -> tuple[Any, ...]:
+    """Return an index that is no tuple as one; a list of slices, sequences or tensors means a tuple too."""
+    if isinstance(index, tuple):
+        return tuple(index)
+    if isinstance(index, list) and len(index) < 32:
+        for x in index:
+            if x is None or x is Ellipsis or isinstance(x, (slice, list, tuple, Handle)):
+                return tuple(index)
+    return (index,)
+
+
+def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
+    shape = input._value.spec.aval.shape
+    used = _dims_used(items)
+    if used > len(shape):
+        if not shape and len(items) == 1 and isinstance(items[0], (int, np.integer)):
+            raise IndexError(_ZERO_DIM)
+        raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
+    plan: list[Any] = []
+    starts: list[Any] = []
+    gathered: dict[int, Any] = {}  # dim of what the plan leaves -> index
+    at = 0  # dim of the input
+    out = 0  # dim of what the plan leaves
+    strided = False
+    seen = False
+    for item in items:
+        kind = type(item)
+        if kind is slice:
+            size = shape[at]
+            start, stop, step = item.indices(size)
+            length = _length(start, stop, step)
+            if step == 1 and length == size:
+                plan.append(_WHOLE)
+            else:
+                plan.append(length if step == 1 else (length, step))
+                starts.append(start)
+                strided |= step != 1 or at > 0
+            at += 1
+            out += 1
+        elif kind is int or isinstance(item, np.integer):
+            size, i = shape[at], int(item)
+            if not -size <= i < size:
+                raise IndexError(f"index {i} is out of bounds for dimension {at} with size {size}")
+            plan.append(_SELECT)
+            starts.append(i + size if i < 0 else i)
+            strided |= at > 0
+            at += 1
+        elif item is None:
+            plan.append(_NEW)
+            out += 1
+        elif item is Ellipsis:
+            skip = 0 if seen else len(shape) - used
+            seen = True
+            plan.extend([_WHOLE] * skip)
+            at += skip
+            out += skip
+        elif kind is bool or kind is np.bool_:
+            plan.append(_NEW)
+            gathered[out] = from_host(np.zeros(1 if item else 0, np.int64))
+            out += 1
+        else:
+            index = _tensor_index(item)
+            of = index._value.spec.aval
+            if of.dtype is _dtype.bool_ or of.dtype is _dtype.uint8:
+                mask = np.asarray(force(index._value)) != 0
+                if mask.ndim == 0:
+                    plan.append(_NEW)
+                    gathered[out] = from_host(np.zeros(int(mask), np.int64))
+                    out += 1
+                    continue
+                for k, size in enumerate(mask.shape):
+                    if size != shape[at + k]:
+                        raise IndexError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the shape "
+                                         f"of the indexed tensor {list(shape)} at index {at + k}")
+                for positions in mask.nonzero():
+                    gathered[out] = from_host(positions)
+                    plan.append(_WHOLE)
+                    at += 1
+                    out += 1
+            elif of.dtype not in (_dtype.int64, _dtype.int32):
+                raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+            else:
+                _check_host(index, input, at)
+                if not of.shape:
+                    plan.append(_SELECT)
+                    starts.append(index)
+                else:
+                    gathered[out] = index
+                    plan.append(_WHOLE)
+                    out += 1
+                at += 1
+    while plan and plan[-1] == _WHOLE:
+        plan.pop()
+    if not gathered:
+        if not plan and items and type(items[-1]) is slice:
+            plan.append(shape[at - 1] if at == 1 else _WHOLE)
+            starts.extend([0] * (at == 1))
+        return _basic(input, tuple(plan), tuple(starts), strided)
+    source = _basic(input, tuple(plan), tuple(starts), strided) if plan else input
+    made: Tensor = record(_gather, (tuple(gathered),), source, *gathered.values())
+    return made
+
+
+def _dims_used(items: tuple[Any, ...]) -> int:
+    used = 0
+    for item in items:
+        if item is None or item is Ellipsis or isinstance(item, (bool, np.bool_)):
+            continue
+        is_mask = getattr(item, "dtype", None) in (_dtype.bool_, _dtype.uint8, np.dtype(np.bool_), np.dtype(np.uint8))
+        used += item.ndim if is_mask else 1
+        if isinstance(item, list):
+            used += _depth(item) - 1
+    return used
+
+
+def _depth(item: Any) -> int:
+    """Return how many dims a list takes: as many as it is deep where it is a mask."""
+    depth, first = 0, item
+    while isinstance(first, list) and first:
+        depth, first = depth + 1, first[0]
+    return max(depth, 1) if isinstance(first, (bool, np.bool_)) else 1
+
+
+def _tensor_index(item: Any) -> Tensor:
+    if isinstance(item, Handle):
+        if item.dtype is _dtype.uint8:
+            warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.",
+                          stacklevel=4)  # fmt: skip
+        return item  # type: ignore[return-value]
+    if isinstance(item, (float, complex)):
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+                         f"(got {type(item).__name__})")
+    if isinstance(item, (list, tuple, range)) and len(item) == 0:
+        return from_host(np.zeros(0, np.int64))
+    return tensor(item)
+
+
+def _check_host(index: Tensor, input: Tensor, d: int) -> None:
+    """Raise where an index tensor that is still host data has an element out of bounds."""
+    array = index._value.array
+    shape = input._value.spec.aval.shape
+    if type(array) is np.ndarray and array.size and d < len(shape):
+        size = shape[d]
+        wrong = array[(array < -size) | (array >= size)]
+        if wrong.size:
+            raise IndexError(f"index {wrong.flat[0]} is out of bounds for dimension {d} with size {size}")
+
+
+def _gather(x: Aval, *rest: Any) -> Lowering:
+    *indices, at = rest
+    if x.ndim < len(at) or x.ndim == 0:
+        raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
+    try:
+        np.broadcast_shapes(*[i.shape for i in indices])
+    except ValueError:
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
+                         + ", ".join(str(list(i.shape)) for i in indices)) from None
+
+    def fn(a: Any, *given: Any) -> Any:
+        where: list[Any] = [slice(None)] * (at[-1] + 1)
+        for d, i in zip(at, given):
+            where[d] = i
+        return a.at[tuple(where)].get(mode="fill")
+
+    return Lowering(fn, name="IndexBackward0", device=x.device)
+
+
+# -- by mask ----------------------------------------------------------------------------------------------------------------
+
+
+@op()
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Return the indices of the elements that are not zero: one row each, or one tensor per dim where ``as_tuple``.
+
+    How many there are depends on the elements, so they are read when this is called.
+    """
+    array = np.asarray(force(input._value))
+    found = np.atleast_1d(array).nonzero()
+    if as_tuple:
+        return tuple(from_host(i, input.device) for i in found)
+    rows = np.stack(found, 1) if array.ndim else np.zeros((found[0].size, 0), np.int64)
+    return from_host(rows, input.device)
+
+
+@op()
+def argwhere(input: Tensor) -> Tensor:
+    """Return the indices of the elements that are not zero, one row each."""
+    made: Tensor = nonzero(input)
+    return made
+
+
+@op()
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """Return the elements of ``input`` where ``mask``, broadcast with it, is true, in one dimension."""
+    if mask.dtype is not _dtype.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    shape = rules.broadcast(input._value.spec.aval, mask._value.spec.aval)
+    positions = np.broadcast_to(np.asarray(force(mask._value)), shape).ravel().nonzero()[0]
+    made: Tensor = record(_masked_select, (shape,), input, from_host(positions, input.device))
+    return made
+
+
+def _masked_select(x: Aval, positions: Aval, shape: tuple[int, ...]) -> Lowering:
+    return Lowering(lambda a, i: jnp.broadcast_to(a, shape).reshape(-1)[i], name="MaskedSelectBackward0")

@@ -108,7 +108,7 @@ def main() -> None:
     print("And the imperative code itself runs under JAX's transformations:")
 
     def on_arrays(array):
-        t = torch.as_tensor(array)
+        t = torch.from_jax(array)
         return torch.sin(t * t).sum().jax()
 
     point = jnp.linspace(0.0, 1.0, 4)

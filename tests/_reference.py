@@ -1,7 +1,7 @@
 """PyTorch's semantics in 150 lines of NumPy or jax.numpy: an independent oracle for random programs.
 
-A cell holds an array. An in-place op replaces it, and its views and aliases follow. Under ``jax.grad`` the history of a write is
-what PyTorch says it is: kept in grad mode; under ``no_grad`` the elements change and the history stays.
+A cell holds an array. An in-place op replaces it, and its views and aliases follow. Under ``jax.grad`` the history of
+a write is what PyTorch says it is: kept in grad mode; under ``no_grad`` the elements change and the history stays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The law: results never depend on whether, where or how a flush happened, nor on the state of a cache.
 
-Random programs run lazily, with reads at random points, op by op in ``eager()``, from cold and from warm caches, in jax.numpy
-with ``jax.grad``, and in PyTorch.
+Random programs run lazily, with reads at random points, op by op in ``eager()``, from cold and from warm caches, in
+jax.numpy with ``jax.grad``, and in PyTorch.
 """
 
 from __future__ import annotations

@@ -56,6 +56,13 @@ from tracegrad._handle import Size as Size
 from tracegrad._interop import from_dlpack as from_dlpack
 from tracegrad._interop import from_jax as from_jax
 from tracegrad._ops._declare import is_tensor as is_tensor
+from tracegrad._ops.random import Generator as Generator
+from tracegrad._ops.random import default_generator as default_generator
+from tracegrad._ops.random import get_rng_state as get_rng_state
+from tracegrad._ops.random import initial_seed as initial_seed
+from tracegrad._ops.random import manual_seed as manual_seed
+from tracegrad._ops.random import seed as seed
+from tracegrad._ops.random import set_rng_state as set_rng_state
 from tracegrad._printing import set_printoptions as set_printoptions
 from tracegrad._tensor import Tensor as Tensor
 from tracegrad._explain import explain as explain

@@ -73,7 +73,6 @@ from tracegrad._ops.linalg import outer as outer
 from tracegrad._ops.linalg import tensordot as tensordot
 from tracegrad._ops.linalg import trace as trace
 from tracegrad._ops.linalg import vdot as vdot
-from tracegrad._ops.loss import cosine_similarity as cosine_similarity
 from tracegrad._ops.math import abs as abs
 from tracegrad._ops.math import abs as absolute
 from tracegrad._ops.math import acos as acos
@@ -140,6 +139,7 @@ from tracegrad._ops.math import tanh as tanh
 from tracegrad._ops.math import trunc as fix
 from tracegrad._ops.math import trunc as trunc
 from tracegrad._ops.math import xlogy as xlogy
+from tracegrad._ops.normalization import cosine_similarity as cosine_similarity
 from tracegrad._ops.normalization import group_norm as group_norm
 from tracegrad._ops.normalization import layer_norm as layer_norm
 from tracegrad._ops.normalization import rms_norm as rms_norm
@@ -241,7 +241,6 @@ from tracegrad._ops.shape import atleast_3d as atleast_3d
 from tracegrad._ops.shape import broadcast_tensors as broadcast_tensors
 from tracegrad._ops.shape import broadcast_to as broadcast_to
 from tracegrad._ops.shape import cat as cat
-from tracegrad._ops.shape import chunk as chunk
 from tracegrad._ops.shape import concat as concat
 from tracegrad._ops.shape import concatenate as concatenate
 from tracegrad._ops.shape import dstack as dstack
@@ -258,16 +257,13 @@ from tracegrad._ops.shape import repeat as repeat
 from tracegrad._ops.shape import repeat_interleave as repeat_interleave
 from tracegrad._ops.shape import reshape as reshape
 from tracegrad._ops.shape import reshape_as as reshape_as
-from tracegrad._ops.shape import split as split
 from tracegrad._ops.shape import squeeze as squeeze
 from tracegrad._ops.shape import stack as stack
 from tracegrad._ops.shape import swapaxes as swapaxes
 from tracegrad._ops.shape import swapdims as swapdims
 from tracegrad._ops.shape import t as t
-from tracegrad._ops.shape import tensor_split as tensor_split
 from tracegrad._ops.shape import tile as tile
 from tracegrad._ops.shape import transpose as transpose
-from tracegrad._ops.shape import unbind as unbind
 from tracegrad._ops.shape import unflatten as unflatten
 from tracegrad._ops.shape import unsqueeze as unsqueeze
 from tracegrad._ops.shape import view as view
@@ -278,3 +274,7 @@ from tracegrad._ops.sorting import kthvalue as kthvalue
 from tracegrad._ops.sorting import msort as msort
 from tracegrad._ops.sorting import sort as sort
 from tracegrad._ops.sorting import topk as topk
+from tracegrad._ops.splitting import chunk as chunk
+from tracegrad._ops.splitting import split as split
+from tracegrad._ops.splitting import tensor_split as tensor_split
+from tracegrad._ops.splitting import unbind as unbind

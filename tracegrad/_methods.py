@@ -1,7 +1,7 @@
 """The methods of tensors that are ops. Written by ``python -m tracegrad._ops._generate``."""
 
 from tracegrad._handle import Handle
-from tracegrad._ops import activation, blending, creation, gathering, indexing, linalg, math, pointwise, random, rearranging, reduction, shape, sorting
+from tracegrad._ops import activation, blending, creation, gathering, indexing, linalg, math, pointwise, random, rearranging, reduction, shape, sorting, splitting
 from tracegrad._ops._declare import inplace
 
 
@@ -341,7 +341,6 @@ class Methods(Handle):
     # shape
     adjoint = shape.adjoint
     broadcast_to = shape.broadcast_to
-    chunk = shape.chunk
     expand = shape.expand
     expand_as = shape.expand_as
     flatten = shape.flatten
@@ -353,15 +352,12 @@ class Methods(Handle):
     repeat_interleave = shape.repeat_interleave
     reshape = shape.reshape
     reshape_as = shape.reshape_as
-    split = shape.split
     squeeze = shape.squeeze
     swapaxes = shape.swapaxes
     swapdims = shape.swapdims
     t = shape.t
-    tensor_split = shape.tensor_split
     tile = shape.tile
     transpose = shape.transpose
-    unbind = shape.unbind
     unflatten = shape.unflatten
     unsqueeze = shape.unsqueeze
     view = shape.view
@@ -373,3 +369,9 @@ class Methods(Handle):
     msort = sorting.msort
     sort = sorting.sort
     topk = sorting.topk
+
+    # splitting
+    chunk = splitting.chunk
+    split = splitting.split
+    tensor_split = splitting.tensor_split
+    unbind = splitting.unbind

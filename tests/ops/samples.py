@@ -3,6 +3,7 @@
 NumPy arrays stand for tensors and `Dtype` for a dtype. Where PyTorch raises on a sample, tracegrad must raise the same type.
 """
 
+# ruff: noqa: E501 (a table: one op a line)
 from __future__ import annotations
 
 import itertools
@@ -99,17 +100,16 @@ def register(names: str, make: Any) -> None:
 
 # -- pointwise, one operand --
 
-register("abs sign sgn exp exp2 expm1 sigmoid sin cos tan atan sinh cosh tanh asinh sinc deg2rad rad2deg erf erfc floor "
+register("abs sign sgn exp exp2 expm1 sigmoid sin cos tan atan arctan sinh cosh tanh asinh arcsinh sinc deg2rad rad2deg erf erfc floor "
          "ceil trunc round frac isnan isinf isfinite isposinf isneginf isreal neg positive square signbit reciprocal relu "
          "relu6 selu elu celu silu mish softplus logsigmoid softsign hardswish hardsigmoid hardtanh leaky_relu gelu "
-         "negative absolute fix logical_not bitwise_not angle conj real imag clone contiguous nan_to_num tanhshrink "
-         "softshrink hardshrink threshold_ i0",
+         "negative absolute fix logical_not bitwise_not angle conj real imag clone contiguous nan_to_num",
          lambda: [s(f(2, 3)), s(f()), s(f(0, 3)), s(f32(3)), s(i(3)), s(b(3))])  # fmt: skip
 register("log log2 log10 log1p sqrt rsqrt lgamma digamma", lambda: [s(pos(2, 3)), s(pos()), s(pos(0)), s(i1(3)), s(b(2))])
 register("asin acos atanh erfinv logit arcsin arccos arctanh", lambda: [s(unit(2, 3)), s(unit()), s(unit(0)), s(b(2))])
 register("acosh arccosh", lambda: [s(pos(2, 3) + 1.5), s(pos() + 1.5), s(i1(3) + 1)])
-register("abs neg exp sqrt sin cos tanh sgn angle conj real imag square reciprocal log positive isnan clone sum mean mul add "
-         "resolve_conj".replace("sum mean mul add", ""), lambda: [s(c(2, 3)), s(c())])  # fmt: skip
+register("abs neg exp sqrt sin cos tanh sgn angle conj real imag square reciprocal log positive isnan clone",
+         lambda: [s(c(2, 3)), s(c())])  # fmt: skip
 register("logit", lambda: [s(unit(4), eps=0.25)])
 register("round", lambda: [s(f(3) * 10, decimals=1), s(f(3) * 100, decimals=-1), s(np.array([0.5, 1.5, 2.5, -0.5]))])
 register("elu celu", lambda: [s(f(2, 3), alpha=0.5)])
@@ -171,7 +171,7 @@ def _dims() -> list[Sample]:
 register("sum mean prod std var nansum nanmean", lambda: [*_dims(), s(f()), s(i(2, 3), 1), s(b(3)), s(i(3))])
 register("sum mean amax amin std var logsumexp", lambda: [s(f(2, 3, 2), (0, 2)), s(f(2, 3, 2), (0, -1), True), s(f(2, 3), (0, 0))])
 register("sum mean prod cumsum cumprod", lambda: [s(i(2, 3), 1, dtype=Dtype("float64"))])
-register("sum prod", lambda: [s(f(0, 3)), s(f(0, 3), 0), s(c(3)) if False else s(f(2, 0), 1)])
+register("sum prod", lambda: [s(f(0, 3)), s(f(0, 3), 0), s(f(2, 0), 1)])
 register("sum mean", lambda: [s(c(2, 3), 0)])
 register("std var", lambda: [s(f(2, 3), 1, correction=0), s(f(2, 3), unbiased=False), s(f(4), 0, True)])
 register("amax amin", lambda: [s(f(2, 3)), s(f(2, 3), 1), s(f(2, 3), -1, True), s(f()), s(i(3)), s(b(3), 0), s(f(0, 3), 0), s(f(0, 3), 1), kink(np.array([1.0, 3.0, 3.0]))])
@@ -183,17 +183,13 @@ register("median nanmedian", lambda: [s(f(5)), s(f(4)), s(f(2, 3), 1), s(f(2, 4)
 register("mode", lambda: [s(i(6)), s(i(2, 5), 0)])
 register("quantile nanquantile", lambda: [s(f(5), 0.4), s(f(2, 5), 0.5, dim=1)])
 register("std_mean var_mean", lambda: [s(f(2, 3), 1), s(f(4))])
-register("norm", lambda: [*_norms(), s(f(2, 3), "fro"), s(f(2, 3), 1, 1), s(f(2, 3), 3, -1, True)])
+register("norm", lambda: [s(f(2, 3)), s(f(4), 1), s(f(4), float("inf")), s(f(4), 3), s(f(4), 0), s(f(2, 3), 2, 1), s(f(2, 3), 2, (0, 1)), s(f32(3)), s(f(2, 3), "fro"), s(f(2, 3), 1, 1), s(f(2, 3), 3, -1, True)])
 register("count_nonzero", lambda: [s(i(2, 3)), s(i(2, 3), 1)])
 register("logsumexp", lambda: [s(f(2, 3), 1), s(f(2, 3), 0, True), s(f(), 0), s(i(3), 0), s(np.array([-np.inf, 1.0]), 0)])
 register("cumsum cumprod", lambda: [s(f(2, 3), 1), s(f(2, 3), 0), s(f(), 0), s(i(3), 0), s(b(3), 0), s(f(0), 0), s(f(2), 3)])
 register("cummax cummin", lambda: [s(f(2, 3), 1), s(f(4), 0), s(f(), 0), s(i(3), 0)])
 register("logcumsumexp", lambda: [s(f(2, 3), 1), s(f(4), 0)])
 register("diff", lambda: [s(f(4)), s(f(2, 3), dim=0)])
-
-
-def _norms() -> list[Sample]:
-    return [s(f(2, 3)), s(f(4), 1), s(f(4), float("inf")), s(f(4), 3), s(f(4), 0), s(f(2, 3), 2, 1), s(f(2, 3), 2, (0, 1)), s(f32(3))]
 
 
 # -- shapes --
@@ -265,7 +261,6 @@ register("nonzero argwhere", lambda: [s(b(2, 3)), s(i(4)), s(b(0))])
 register("unique", lambda: [s(i(6))])
 register("bincount", lambda: [s(below(4, 6))])
 register("one_hot", lambda: [s(below(3, 4), 3), s(below(3, 2, 2))])
-register("searchsorted bucketize", lambda: [])
 
 # -- linear algebra --
 

@@ -1,7 +1,7 @@
 """Activations: elementwise functions with PyTorch's values at the kinks, and softmax with its own VJP.
 
-Each is written so that JAX's derivative of it *is* PyTorch's convention (a `where` on the branch that PyTorch takes at the kink);
-gelu, softmax and log-softmax have a VJP of their own because it runs faster (``benchmarks/lowerings.md``).
+Each is written so that JAX's derivative of it *is* PyTorch's convention: a `where` on the branch that PyTorch takes at
+the kink. Gelu, softmax and log-softmax have a VJP of their own because it runs faster (``benchmarks/lowerings.md``).
 """
 
 from __future__ import annotations
@@ -261,7 +261,8 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 @_named("hardswish_cpu", "HardswishBackward0")
 def _hardswish(x: Any) -> Any:
-    return jnp.where(x <= -3, x * 0, jnp.where(x >= 3, x, x * (x + 3) / 6))
+    inner = jnp.where((x > -3) & (x < 3), x, jnp.zeros((), x.dtype))  # no infinity on the branch that is not taken
+    return jnp.where(x <= -3, jnp.zeros((), x.dtype), jnp.where(x >= 3, x, inner * (inner + 3) / 6))
 
 
 @op(method=False, function=False)
@@ -363,7 +364,7 @@ def _glu(x: Aval, dim: int) -> Lowering:
 
 
 @op()
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None) -> Tensor:
     """Return ``exp(x) / sum(exp(x))`` along ``dim``.
 
     Args:
@@ -417,7 +418,7 @@ def probabilities(x: Any, axis: int) -> Any:
 
 
 @op()
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None) -> Tensor:
     """Return the logarithm of `softmax` along ``dim``, computed without underflow.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html
@@ -462,7 +463,7 @@ def log_probabilities(x: Any, axis: int) -> Any:
 
 
 @op(method=False, function=False)
-def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None) -> Tensor:
     """Return the `softmax` of ``-input`` along ``dim``.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmin.html

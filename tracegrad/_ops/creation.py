@@ -1,7 +1,7 @@
 """Making tensors from data and from nothing.
 
-Data is copied on the host at once, so a later write to it is never seen; it goes to the device when an op first uses it.
-Tensors from nothing (``zeros``, ``arange``) are recorded ops without operands.
+Data is copied on the host at once, so a later write to it is never seen; it goes to the device when an op
+first uses it. Tensors from nothing (``zeros``, ``arange``) are recorded ops without operands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DeviceLike = Device | str | None
 
 
-# -- arguments -----------------------------------------------------------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------------------------
 
 
 def place(device: DeviceLike) -> Device:
@@ -101,7 +101,7 @@ def from_host(array: np.ndarray[Any, Any], device: DeviceLike = None) -> Tensor:
     return tensor_of(concrete(array, aval(array.shape, _dtype.from_np(array.dtype), place(device))))
 
 
-# -- from data ----------------------------------------------------------------------------------------------------------
+# -- from data -----------------------------------------------------------------------------------------------
 
 
 @op(method=False)
@@ -122,7 +122,8 @@ def tensor(data: Any, *, dtype: DType | None = None, device: DeviceLike = None, 
     """
     if isinstance(data, Handle):
         warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
-                      "sourceTensor.detach().clone().requires_grad_(True), rather than tensor.new_tensor(sourceTensor).",
+                      "sourceTensor.detach().clone().requires_grad_(True), rather than "
+                      "tensor.new_tensor(sourceTensor).",
                       stacklevel=2)
         made = tensor_of(constant(_moved(data, dtype, device)._value))
     else:
@@ -145,7 +146,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: DeviceLike = None) 
 def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
     """Return a tensor with the elements of a NumPy array.
 
-    Unlike PyTorch's, it always copies host memory: ops run later than they are called, and must not see writes in between.
+    Unlike PyTorch's, it always copies host memory: ops run later than they are called, and must not see later writes.
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
@@ -182,7 +183,7 @@ def _moved(data: Any, dtype: DType | None, device: DeviceLike) -> Tensor:
 
 def _host(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     """Return ``data`` as a NumPy array of our own, of the dtype that PyTorch gives it."""
-    if isinstance(data, (np.ndarray, np.generic)) and not isinstance(data, float):
+    if isinstance(data, (np.ndarray, np.generic)):
         _dtype.from_np(data.dtype)
         return _cast(np.array(data), dtype)
     if isinstance(data, (list, tuple, range)):
@@ -195,8 +196,7 @@ def _host(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
             except (ValueError, TypeError, OverflowError):
                 array = np.array(None)
             if array.dtype.kind in "bifc" or (array.dtype.kind == "u" and isinstance(first, (np.ndarray, np.generic))):
-                if array.size == 0 or (array.dtype.kind in "fc" and not isinstance(first, np.ndarray)
-                                       and type(first) not in (np.float32, np.float16, np.complex64)):
+                if array.size == 0 or (array.dtype.kind in "fc" and not isinstance(first, (np.ndarray, np.generic))):
                     dtype = dtype or (_dtype.default_complex() if array.dtype.kind == "c"
                                       else _dtype.get_default_dtype())  # fmt: skip
                 return _cast(array, dtype)
@@ -221,7 +221,8 @@ def _number(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
         bounds = np.iinfo(to.np)
         if not min(bounds.min, -bounds.max - 1 if to is _dtype.uint8 else 0) <= data <= bounds.max:
             raise RuntimeError(f"value cannot be converted to type {to.name}_t without overflow"
-                               if to is not _dtype.uint8 else "value cannot be converted to type uint8 without overflow")
+                               if to is not _dtype.uint8 else "value cannot be converted to type uint8 without "
+                                                              "overflow")
     return _cast(np.array(data), to)
 
 
@@ -282,7 +283,7 @@ def _slowly(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     return _cast(np.array(numbers).reshape(shape), dtype or result or _dtype.get_default_dtype())
 
 
-# -- from nothing -------------------------------------------------------------------------------------------------------
+# -- from nothing --------------------------------------------------------------------------------------------
 
 
 def _full(value: Aval | Number, shape: tuple[int, ...], dtype: DType, device: Device) -> Lowering:
@@ -515,7 +516,7 @@ def _complex(real: Aval, imag: Aval) -> Lowering:
     return Lowering(fn, name="ComplexBackward0")
 
 
-# -- from a tensor's dtype and device --------------------------------------------------------------------------------------
+# -- from a tensor's dtype and device ------------------------------------------------------------------------
 
 
 @op(function=False)

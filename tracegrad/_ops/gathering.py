@@ -22,7 +22,10 @@ _INDEX = (_dtype.int64, _dtype.int32)
 
 
 def _check_host(index: Any, input: Any, dim: int, error: type[Exception], text: str, negative: bool = False) -> None:
-    """Raise where an index tensor that is still host data has an element out of bounds; later ones are not looked at."""
+    """Raise where an index tensor that is still host data has an element out of bounds.
+
+    Elements that are on the device already are not looked at.
+    """
     try:
         array, shape = index._value.array, input._value.spec.aval.shape
     except AttributeError:
@@ -53,7 +56,8 @@ def _gather(x: Aval, index: Aval, d: int) -> Lowering:
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for k, (a, b) in enumerate(zip(index.shape, x.shape)):
         if k != axis and a > b:
-            raise RuntimeError(f"Size does not match at dimension {k} expected index {list(index.shape)} to be no larger "
+            raise RuntimeError(f"Size does not match at dimension {k} expected index {list(index.shape)} to be no "
+                               "larger "
                                f"than self {list(x.shape)} apart from dimension {axis}")
 
     def fn(a: Any, i: Any) -> Any:
@@ -67,7 +71,10 @@ def _gather(x: Aval, index: Aval, d: int) -> Lowering:
 
 @op()
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Return the elements of ``input`` at ``indices`` along ``dim``, the other dims broadcast; flat where it is None."""
+    """Return the elements of ``input`` at ``indices`` along ``dim``, the other dims broadcast.
+
+    Where ``dim`` is None, both are taken as flat.
+    """
     made: Tensor = record(_take_along_dim, (dim,), input, indices)
     return made
 
@@ -78,7 +85,8 @@ def _take_along_dim(x: Aval, index: Aval, d: int | None) -> Lowering:
     if d is None:
         return Lowering(lambda a, i: a.reshape(-1)[i.reshape(-1)], name="GatherBackward0")
     if index.ndim != x.ndim:
-        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but "
+                           "got "
                            f"{x.ndim} dimensions for input, and {index.ndim} dimensions for indices")
     axis = rules.dim(d, x.ndim)
     return Lowering(lambda a, i: jnp.take_along_axis(a, i, axis, mode="fill"), name="GatherBackward0")
@@ -87,6 +95,10 @@ def _take_along_dim(x: Aval, index: Aval, d: int | None) -> Lowering:
 @op()
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Return the elements of ``input``, as if it were flat, at ``index``, in the shape of ``index``."""
+    array, count = index._value.array, input._value.spec.aval.numel
+    if type(array) is np.ndarray and array.dtype.kind == "i":
+        for i in array[(array < -count) | (array >= count)].flat:
+            raise IndexError(f"out of range: tried to access index {i} on a tensor of {count} elements.")
     made: Tensor = record(_take, (), input, index)
     return made
 
@@ -118,7 +130,7 @@ def _index_select(x: Aval, index: Aval, d: int) -> Lowering:
     return Lowering(fn, name="IndexSelectBackward0")
 
 
-# -- writing, out of place -------------------------------------------------------------------------------------------------
+# -- writing, out of place -----------------------------------------------------------------------------------
 
 
 @op(inplace=True)
@@ -133,7 +145,7 @@ def _masked_fill(x: Aval, mask: Aval, value: Any) -> Lowering:
         raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype "
                            f"{_c_name(mask.dtype)}")
     _check_value("masked_fill_", x, value)
-    rules.broadcast(x, mask)
+    rules.broadcast(mask, x)
     number = 0 if isinstance(value, Number) else 1
 
     def fn(a: Any, m: Any, v: Any) -> Any:
@@ -152,14 +164,14 @@ def _check_value(name: str, x: Aval, value: Any) -> None:
 
 
 def _c_name(dtype: Any) -> str:
-    return {"float32": "float", "float64": "double", "int64": "long int", "int32": "int", "bool": "bool"}.get(
-        dtype.name, dtype.name)
+    names = {"float32": "float", "float64": "double", "int64": "long int", "int32": "int"}
+    return names.get(dtype.name, str(dtype.name))
 
 
 @op(inplace=True)
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
             reduce: str | None = None) -> Tensor:  # fmt: skip
-    """Return ``input`` with elements of ``src``, a tensor or a number, at the places that ``index`` gives along ``dim``.
+    """Return ``input`` with elements of ``src``, a tensor or a number, where ``index`` says along ``dim``.
 
     Where two go to one place, which one stays is not defined. ``reduce`` is ``"add"`` or ``"multiply"``.
     """
@@ -193,7 +205,8 @@ def _scatter(x: Aval, index: Aval, src: Any, d: int, reduce: str | None) -> Lowe
     for k, size in enumerate(index.shape):
         if (k != axis and size > x.shape[k]) or (is_tensor and size > src.shape[k]):
             extra = f" and to be no larger size than src {list(src.shape)}" if is_tensor else ""
-            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from "
+            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart "
+                               "from "
                                f"dimension {axis}{extra}")
     part = tuple(slice(n) for n in index.shape)
 
@@ -214,7 +227,8 @@ def _scatter(x: Aval, index: Aval, src: Any, d: int, reduce: str | None) -> Lowe
 
 @op(inplace=True)
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
-    """Return ``input`` with ``alpha`` times the slices of ``source`` along ``dim`` added to its slices number ``index``."""
+    """Return ``input`` with ``alpha`` times the slices of ``source`` along ``dim`` added at ``index``.
+    """
     _check_host(index, input, dim, RuntimeError, _BOUNDS)
     made: Tensor = record(_index_add, (dim,), input, index, source, alpha)
     return made
@@ -227,7 +241,8 @@ def _index_add(x: Aval, index: Aval, source: Aval, alpha: Number, d: int) -> Low
     if index.dtype not in _INDEX:
         raise RuntimeError("index_add_(): Expected dtype int32/int64 for index")
     if source.dtype is not x.dtype:
-        raise RuntimeError(f"index_add_(): self ({type_name(x.dtype)}) and source ({type_name(source.dtype)}) must have "
+        raise RuntimeError(f"index_add_(): self ({type_name(x.dtype)}) and source ({type_name(source.dtype)}) must "
+                           "have "
                            "the same scalar type")
     rest, of = list(x.shape), list(source.shape)
     if rest[:axis] + rest[axis + 1 :] != of[:axis] + of[axis + 1 :]:

@@ -1,8 +1,8 @@
 """Reading by index, as ``x[...]`` does.
 
-An index is resolved in Python, where shapes are known: bounds, negatives and steps. Ints and starts of slices are then number
-operands of one recorded op, so that ``x[t]`` and ``x[i : i + n]`` in a loop are one program; lengths and steps are static.
-A boolean mask is read when it is used, since its result's shape depends on it.
+An index is resolved in Python, where shapes are known: bounds, negatives and steps. Ints and starts of slices are then
+number operands of one recorded op, so that ``x[t]`` and ``x[i : i + n]`` in a loop are one program; lengths and steps
+are static. A boolean mask is read when it is used, since its result's shape depends on it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
 _SELECT, _NEW, _WHOLE = -1, -2, -3
 
 
-# -- basic indices ------------------------------------------------------------------------------------------------------
+# -- basic indices -------------------------------------------------------------------------------------------
 
 
 def getitem(input: Tensor, index: Any) -> Tensor:
     """Return ``input[index]``, a view where ``index`` has ints, slices, None and ``...`` only, else a copy.
 
     Raises:
-        IndexError: where an index is out of bounds or there are too many. Elements of index tensors are checked while they
-            are still host data (lists, arrays, new tensors); later, reading out of bounds gives nan (of ints, the smallest).
+        IndexError: where an index is out of bounds or there are too many. Elements of index tensors are checked while
+            they are still host data (lists, arrays, new tensors); later, reading out of bounds gives nan (of ints, the
+            smallest).
     """
     kind = type(index)
     if kind is int:
@@ -83,7 +84,7 @@ def _basic(input: Tensor, plan: tuple[Any, ...], starts: tuple[Any, ...], stride
     made = record(_take, (plan,), input, *starts)
     view = as_view(made, input, lambda base: record(_take, (plan,), base, *starts))
     if strided or is_strided(input):
-        view._strided = True
+        view._strided = True  # type: ignore[attr-defined]
     return view
 
 
@@ -168,7 +169,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return _basic(input, (_WHOLE,) * d + (length,), (start,), d > 0)
 
 
-# -- any index ----------------------------------------------------------------------------------------------------------
+# -- any index -----------------------------------------------------------------------------------------------
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
@@ -243,8 +244,8 @@ def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
                     continue
                 for k, size in enumerate(mask.shape):
                     if size != shape[at + k]:
-                        raise IndexError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the shape "
-                                         f"of the indexed tensor {list(shape)} at index {at + k}")
+                        raise IndexError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the "
+                                         f"shape of the indexed tensor {list(shape)} at index {at + k}")
                 for positions in mask.nonzero():
                     gathered[out] = from_host(positions)
                     plan.append(_WHOLE)
@@ -277,6 +278,9 @@ def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
 def _dims_used(items: tuple[Any, ...]) -> int:
     used = 0
     for item in items:
+        if type(item) is slice or type(item) is int:
+            used += 1
+            continue
         if item is None or item is Ellipsis or isinstance(item, (bool, np.bool_)):
             continue
         is_mask = getattr(item, "dtype", None) in (_dtype.bool_, _dtype.uint8, np.dtype(np.bool_), np.dtype(np.uint8))
@@ -301,8 +305,8 @@ def _tensor_index(item: Any) -> Tensor:
                           stacklevel=4)  # fmt: skip
         return item  # type: ignore[return-value]
     if isinstance(item, (float, complex)):
-        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
-                         f"(got {type(item).__name__})")
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
+                         f"indices (got {type(item).__name__})")
     if isinstance(item, (list, tuple, range)) and len(item) == 0:
         return from_host(np.zeros(0, np.int64))
     return tensor(item)
@@ -338,7 +342,7 @@ def _gather(x: Aval, *rest: Any) -> Lowering:
     return Lowering(fn, name="IndexBackward0", device=x.device)
 
 
-# -- by mask ----------------------------------------------------------------------------------------------------------------
+# -- by mask -------------------------------------------------------------------------------------------------
 
 
 @op()
@@ -367,7 +371,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """Return the elements of ``input`` where ``mask``, broadcast with it, is true, in one dimension."""
     if mask.dtype is not _dtype.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    shape = rules.broadcast(input._value.spec.aval, mask._value.spec.aval)
+    shape = rules.broadcast(mask._value.spec.aval, input._value.spec.aval)
     positions = np.broadcast_to(np.asarray(force(mask._value)), shape).ravel().nonzero()[0]
     made: Tensor = record(_masked_select, (shape,), input, from_host(positions, input.device))
     return made

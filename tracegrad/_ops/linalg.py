@@ -14,7 +14,7 @@ from jax import lax
 from tracegrad._dtype import BOOL, DType, type_name
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import binary, record
-from tracegrad._engine.value import Aval, Number
+from tracegrad._engine.value import Aval, Number, aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
 from tracegrad._ops.shape import expanded
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
 _FULL = lax.Precision.HIGHEST
-_C_NAMES = {"float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double", "bool": "bool",
-            "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char", "uint8": "unsigned char",
+_C_NAMES = {"float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double",
+            "bool": "bool", "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char",
+            "uint8": "unsigned char",
             "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}  # fmt: skip
 
 
@@ -53,12 +54,12 @@ def _tensors(name: str, *operands: Any) -> None:
             raise TypeError(f"{name}(): argument 'other' (position 2) must be Tensor, not {x.kind.__name__}")
 
 
-# -- matmul -----------------------------------------------------------------------------------------------------------------
+# -- matmul --------------------------------------------------------------------------------------------------
 
 
 @op()
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """Return the matrix product; a vector counts as a row on the left and a column on the right, further dims broadcast.
+    """Return the matrix product; a vector is a row on the left and a column on the right, further dims broadcast.
 
     Raises:
         RuntimeError: where shapes or dtypes do not fit.
@@ -103,16 +104,7 @@ def _matmul(a: Any, b: Any, fn: Any) -> Lowering:
 
 
 def _batch(x: Aval) -> Aval:
-    return _Shape(x.shape[:-2])
-
-
-class _Shape(Aval):
-    """A shape in the form that `rules.broadcast` takes."""
-
-    __slots__ = ()
-
-    def __init__(self, shape: tuple[int, ...]):
-        self.shape = shape
+    return aval(x.shape[:-2], x.dtype, x.device)
 
 
 def _mm_fits(a: tuple[int, ...], b: tuple[int, ...]) -> None:
@@ -151,7 +143,8 @@ def _bmm(a: Aval, b: Aval) -> Lowering:
         if x.ndim != 3:
             raise RuntimeError(f"batch{i} must be a 3D tensor")
     if a.shape[0] != b.shape[0] or a.shape[2] != b.shape[1]:
-        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, {a.shape[2]}] "
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, "
+                           f"{a.shape[2]}] "
                            f"but got: [{b.shape[0]}, {b.shape[1]}].")
     if a.dtype is not b.dtype:
         raise RuntimeError(f"expected scalar type {type_name(a.dtype)} but found {type_name(b.dtype)}")
@@ -171,7 +164,8 @@ def _mv(a: Aval, b: Aval) -> Lowering:
     if a.ndim != 2 or b.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got 1, {a.ndim}, {b.ndim}")
     if a.shape[1] != b.shape[0]:
-        raise RuntimeError(f"size mismatch, got input ({a.shape[0]}), mat ({a.shape[0]}x{a.shape[1]}), vec ({b.shape[0]})")
+        raise RuntimeError(f"size mismatch, got input ({a.shape[0]}), mat ({a.shape[0]}x{a.shape[1]}), vec "
+                           f"({b.shape[0]})")
     if a.dtype is not b.dtype:
         raise RuntimeError("addmv input tensors must have the same dtype, but got "
                            f"{type_name(b.dtype)}, {type_name(a.dtype)}, and {type_name(b.dtype)}")
@@ -217,7 +211,7 @@ def _check_dot(name: str, a: Aval, b: Aval) -> None:
     _no_bool(a, "dot")
 
 
-# -- other products ---------------------------------------------------------------------------------------------------------
+# -- other products ------------------------------------------------------------------------------------------
 
 
 @op()
@@ -290,7 +284,10 @@ def _trace(x: Aval) -> Lowering:
 
 @op()
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
-    """Return the cross products of vectors of three elements along ``dim``, the first dim of size 3 where it is None."""
+    """Return the cross products of vectors of three elements along ``dim``.
+
+    Where ``dim`` is None, the first dim of size 3 is meant.
+    """
     made: Tensor = record(_cross, (dim,), input, other)
     return made
 
@@ -309,13 +306,20 @@ def _cross(a: Aval, b: Aval, d: int | None) -> Lowering:
         raise RuntimeError(f"linalg.cross: inputs dimension {axis} must have length 3. Got {a.shape[axis]} and "
                            f"{b.shape[axis]}")
     dtype = rules.result_type((a, b)).np
-    return Lowering(lambda x, y: jnp.cross(*jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype)), axis=axis),
-                    name="LinalgCrossBackward0")  # fmt: skip
+
+    def fn(x: Any, y: Any) -> Any:
+        x, y = jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype))
+        return jnp.cross(x, y, axis=axis)
+
+    return Lowering(fn, name="LinalgCrossBackward0")
 
 
 @op(method=False)
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """Return the sums of products over ``dims``: the last of ``a`` with the first of ``b``, or a pair of lists of dims."""
+    """Return the sums of products over ``dims``: the last of ``a`` with the first of ``b``.
+
+    Instead of a number of dims, it can be a pair of lists of dims.
+    """
     pairs = dims if isinstance(dims, int) else tuple((d,) if isinstance(d, int) else tuple(d) for d in dims)
     made: Tensor = record(_tensordot, (pairs,), a, b)
     return made
@@ -333,12 +337,13 @@ def _tensordot(a: Aval, b: Aval, pairs: Any) -> Lowering:
     left, right = (tuple(rules.dim(d, x.ndim) for d in ds) for x, ds in zip((a, b), pairs))
     for given, other, i, k in zip(*pairs, left, right):
         if a.shape[i] != b.shape[k]:
-            raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {given} and "
+            raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {given} "
+                               "and "
                                f"second has size {b.shape[k]} in dim {other}")
     return Lowering(lambda x, y: jnp.tensordot(x, y, (left, right), precision=_FULL), name="ViewBackward0")
 
 
-# -- a product added to something -----------------------------------------------------------------------------------------
+# -- a product added to something ----------------------------------------------------------------------------
 
 
 @op(inplace=True)
@@ -381,7 +386,10 @@ def _addmv(x: Aval, a: Aval, b: Aval, beta: Number, alpha: Number) -> Lowering:
 
 @op(inplace=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """Return ``beta * input + alpha * bmm(batch1, batch2)``; ``input`` is broadcast, and ignored where ``beta`` is 0."""
+    """Return ``beta * input + alpha * bmm(batch1, batch2)``; ``input`` is broadcast.
+
+    It is ignored where ``beta`` is 0.
+    """
     made: Tensor = record(_baddbmm, (), input, batch1, batch2, beta, alpha)
     return made
 
@@ -409,14 +417,14 @@ def _added(name: str, dtype: DType) -> Lowering:
     return Lowering(fn, name=name)
 
 
-# -- einsum ----------------------------------------------------------------------------------------------------------------
+# -- einsum --------------------------------------------------------------------------------------------------
 
 
 @op(method=False)
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """Return the sums of products that ``equation`` says, such as ``"bij,bjk->bik"``.
 
-    Operands come as varargs or one list; instead of an equation, each operand may be followed by its list of subscripts.
+    Operands come as varargs or one list; without an equation, a list of subscripts follows each operand.
 
     Example:
         >>> import tracegrad as torch
@@ -465,7 +473,8 @@ def _check_equation(equation: str, operands: list[Aval]) -> None:
     left, arrow, right = equation.partition("->")
     for i, c in enumerate(left):
         if c not in _LETTERS and c not in " ,.":
-            raise RuntimeError(f"einsum(): invalid subscript given at index {i} in the equation string, subscripts must be "
+            raise RuntimeError(f"einsum(): invalid subscript given at index {i} in the equation string, subscripts "
+                               "must be "
                                "in [a-zA-Z]")
     terms = [t.replace(" ", "") for t in left.split(",")]
     if len(terms) > len(operands):
@@ -478,7 +487,8 @@ def _check_equation(equation: str, operands: list[Aval]) -> None:
         count = len(head) + len(tail)
         if count > x.ndim or (not dots and count != x.ndim):
             remark = "but no dimensions are left for the ellipsis" if dots else "and no ellipsis was given"
-            raise RuntimeError(f"einsum(): the number of subscripts in the equation ({count}) does not match the number of "
+            raise RuntimeError(f"einsum(): the number of subscripts in the equation ({count}) does not match the "
+                               "number of "
                                f"dimensions ({x.ndim}) for operand {n} {remark}")
         own: dict[str, int] = {}
         for c, size in [*zip(head, x.shape), *zip(tail, x.shape[x.ndim - len(tail) :])]:
@@ -487,7 +497,8 @@ def _check_equation(equation: str, operands: list[Aval]) -> None:
                                    f"{size} != {own[c]}")
             seen = sizes.get(c, 1)
             if size != 1 and seen != 1 and size != seen:
-                raise RuntimeError(f"einsum(): subscript {c} has size {size} for operand {n} which does not broadcast with "
+                raise RuntimeError(f"einsum(): subscript {c} has size {size} for operand {n} which does not "
+                                   "broadcast with "
                                    f"previously seen size {seen}")
             sizes[c] = max(size, seen)
     for c in right.replace(" ", "").replace("...", "") if arrow else "":

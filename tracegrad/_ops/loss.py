@@ -553,8 +553,8 @@ def kl_div(
         target: probabilities, or their logarithms.
         size_average: the old way to name the reduction.
         reduce: the old way to name the reduction.
-        reduction: ``"batchmean"`` is the mathematical mean, ``"mean"`` (which warns) divides by every element, ``"sum"``,
-            ``"none"``.
+        reduction: ``"batchmean"`` is the mathematical mean, ``"mean"`` (which warns) divides by every element,
+            ``"sum"``, ``"none"``.
         log_target: ``target`` holds logarithms.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html
@@ -578,7 +578,7 @@ def _kl_div(x: Aval, target: Aval, reduction: str, log_target: bool) -> Lowering
         if not each.dtype.is_inexact:
             raise RuntimeError("kl_div: Integral inputs not supported.")
     dtype = rules.result_type((x, target))
-    shape = rules.broadcast(x, target)
+    rules.broadcast(x, target)
     wide = opmath(dtype)
 
     def fn(a: Any, t: Any) -> Any:
@@ -593,37 +593,3 @@ def _kl_div(x: Aval, target: Aval, reduction: str, log_target: bool) -> Lowering
 
     names = {"batchmean": "DivBackward0", "mean": "MeanBackward0", "sum": "SumBackward0"}
     return Lowering(fn, name=names.get(reduction, "MulBackward0" if log_target else "SubBackward0"))
-
-
-# -- angles ------------------------------------------------------------------------------------------------------------
-
-
-@op(method=False)
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """Return the cosine of the angle between ``x1`` and ``x2`` along ``dim``; norms count as at least ``eps``.
-
-    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html
-    """
-    return record(_cosine, (dim, float(eps)), x1, x2)  # type: ignore[no-any-return]
-
-
-def _cosine(x: Aval, y: Aval, dim: int, eps: float) -> Lowering:
-    dtype = rules.result_type((x, y))
-    if not dtype.is_inexact:
-        raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {type_name(dtype)}")
-    shape = rules.broadcast(x, y)
-    axis = rules.dim(dim, len(shape))
-    wide = opmath(dtype)
-
-    def unit(a: Any) -> Any:
-        # The clamp counts as a constant, as in PyTorch: a vector of zeros is divided by ``eps``.
-        square = jnp.sum(a * a, axis, keepdims=True)
-        inside = square > eps * eps
-        norm = jnp.sqrt(jnp.where(inside, square, 1))
-        return a / jnp.where(inside, norm, eps)
-
-    def fn(a: Any, b: Any) -> Any:
-        a, b = (jnp.broadcast_to(v.astype(wide), shape) for v in (a, b))
-        return jnp.sum(unit(a) * unit(b), axis).astype(dtype.np)
-
-    return Lowering(fn, name="SumBackward1")

@@ -1,4 +1,4 @@
-"""Mathematical functions, element by element: of one tensor, then of two; rounding; what kind of number an element is."""
+"""Mathematical functions, element by element: of one tensor, of two; rounding; kinds of numbers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,25 @@ if TYPE_CHECKING:
 
 #: Where PyTorch's backward node is not called as `rules.backward_name` would.
 _NAMES = {"log1p": "Log1P", "deg2rad": "Deg2Rad", "rad2deg": "Rad2Deg"}
+#: Where PyTorch's kernel is not called as `_real` would.
+_KERNELS = {"_digamma": "digamma", "_logit": "logit_cpu"}
 
 
 def _floating(x: Aval, fn: Callable[..., Any], saves: bool = True) -> Lowering:
-    """Integers and bools become floating-point numbers first."""
+    """Integers and bools become floating-point numbers first; 16-bit types compute in float32."""
     name = _NAMES.get(fn.__name__)
     dtype = rules.to_float(x.dtype)
-    run = fn if dtype is x.dtype else lambda a: fn(a.astype(dtype.np))
+    run: Callable[..., Any] = fn
+    if dtype.itemsize == 2:
+        run = lambda a: fn(a.astype(jnp.float32)).astype(dtype.np)  # noqa: E731
+    elif dtype is not x.dtype:
+        run = lambda a: fn(a.astype(dtype.np))  # noqa: E731
     return Lowering(run, name=f"{name}Backward0" if name else rules.backward_name(fn), saves=saves)
 
 
 def _real(x: Aval, fn: Callable[..., Any]) -> Lowering:
     """As `_floating`, for functions without a complex form."""
-    refuse(f"{fn.__name__.strip('_')}_vml_cpu", x.dtype, COMPLEX)
+    refuse(_KERNELS.get(fn.__name__, f"{fn.__name__.strip('_')}_vml_cpu"), x.dtype, COMPLEX)
     return _floating(x, fn)
 
 
@@ -56,32 +62,43 @@ def abs(input: Tensor) -> Tensor:
 
 def _absolute(x: Aval, fn: Callable[..., Any]) -> Lowering:
     refuse("abs_cpu", x.dtype, BOOL)
-    return Lowering(fn, lambda a: (jnp.abs(a), a), lambda a, ct: (ct * jnp.conj(jnp.sign(a)),), "AbsBackward0")
+
+    def backward(a: Any, ct: Any) -> tuple[Any, ...]:
+        return (ct * jnp.conj(_unit(a)),)
+
+    return Lowering(fn, lambda a: (jnp.abs(a), a), backward, "AbsBackward0")
+
+
+def _unit(a: Any) -> Any:
+    """Return the sign of ``a``, 0 at 0; JAX has no gradient of it for complex numbers."""
+    if not jnp.iscomplexobj(a):
+        return jnp.where(a != a, 0, jnp.sign(a)).astype(a.dtype)
+    return jnp.where(a == 0, 0, a / jnp.abs(jnp.where(a == 0, 1, a)))
 
 
 @op(inplace=True)
 def sign(input: Tensor) -> Tensor:
     """Return -1, 0 or 1 by the sign of every element."""
-    return unary(_sign, jnp.sign, input)  # type: ignore[no-any-return]
+    return unary(_sign, _unit, input)  # type: ignore[no-any-return]
 
 
 def _sign(x: Aval, fn: Callable[..., Any]) -> Lowering:
     if x.dtype.is_complex:
         raise NotImplementedError("Unlike NumPy, torch.sign is not intended to support complex numbers. "
                                   "Please use torch.sgn instead.")
-    return _signs(x, fn, "SignBackward0", saves=False)
+    return _signs(x, "SignBackward0", saves=False)
 
 
 @op(inplace=True)
 def sgn(input: Tensor) -> Tensor:
     """Return ``sign``, or ``z / abs(z)`` of complex numbers."""
-    return record(_signs, (jnp.sign, "SgnBackward0"), input)  # type: ignore[no-any-return]
+    return record(_signs, ("SgnBackward0",), input)  # type: ignore[no-any-return]
 
 
-def _signs(x: Aval, fn: Callable[..., Any], name: str, saves: bool = True) -> Lowering:
+def _signs(x: Aval, name: str, saves: bool = True) -> Lowering:
     if x.dtype.category == BOOL:
         return Lowering(lambda a: a, name=name)
-    return Lowering(lambda a: jnp.where(a != a, 0, fn(a)).astype(a.dtype), name=name, saves=saves)
+    return Lowering(_unit, name=name, saves=saves)
 
 
 @op()
@@ -108,7 +125,7 @@ def reciprocal(input: Tensor) -> Tensor:
 @op(method=False)
 def real(input: Tensor) -> Tensor:
     """Return the real parts; ``input`` itself where it is real."""
-    return unary(_part, jnp.real, input) if input.dtype.is_complex else input  # type: ignore[no-any-return]
+    return unary(_part, jnp.real, input) if input.dtype.is_complex else input
 
 
 @op(method=False)
@@ -126,7 +143,7 @@ def _part(x: Aval, fn: Callable[..., Any]) -> Lowering:
 @op()
 def conj(input: Tensor) -> Tensor:
     """Return the conjugates; ``input`` itself where it is real."""
-    return unary(rules.same, jnp.conj, input) if input.dtype.is_complex else input  # type: ignore[no-any-return]
+    return unary(rules.same, jnp.conj, input) if input.dtype.is_complex else input
 
 
 @op()
@@ -139,7 +156,7 @@ def _angle(x: Any) -> Any:
     if jnp.iscomplexobj(x):
         safe = jnp.where(x == 0, 1, x)
         return jnp.where(x == 0, lax.stop_gradient(jnp.angle(x)), jnp.angle(safe))
-    return jnp.where(x != x, x, jnp.where(x < 0, jnp.asarray(math.pi, x.dtype), 0 * lax.stop_gradient(x)))
+    return jnp.where(x != x, lax.stop_gradient(x), jnp.where(x < 0, jnp.asarray(math.pi, x.dtype), 0))
 
 
 # -- exponentials, logarithms, roots -------------------------------------------------------------------------
@@ -222,7 +239,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 
 
 def _logit(x: Any) -> Any:
-    return jnp.log(x / (1 - x))
+    return jnp.log(x) - jnp.log1p(-x)
 
 
 def _bounded_logit(x: Aval, eps: Number) -> Lowering:
@@ -465,14 +482,16 @@ def copysign(input: Tensor, other: Tensor | complex) -> Tensor:
 
 
 def _xlogy(x: Any, y: Any) -> Any:
-    return jnp.where(jnp.isnan(y), y, special.xlogy(x, y))
+    safe = jnp.where((x == 0) & (y <= 0), 1, y)
+    return jnp.where(jnp.isnan(y), y, special.xlogy(x, safe))
 
 
 def _copysign(x: Any, y: Any) -> Any:
     # The factor is a constant to the gradient, as is PyTorch's, and 0 where x is 0.
     sign = jnp.where(jnp.signbit(y), -1, 1).astype(x.dtype) * jnp.sign(x)
     exact = jnp.copysign(lax.stop_gradient(x), lax.stop_gradient(y))
-    return exact + (x - lax.stop_gradient(x)) * lax.stop_gradient(sign)
+    none = jnp.where(jnp.isfinite(x), x - lax.stop_gradient(x), 0)
+    return exact + none * lax.stop_gradient(sign)
 
 
 _FLOAT_PAIRS: dict[str, Callable[..., Any]] = {
@@ -528,9 +547,9 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 
 def _rounded(x: Aval, fn: Callable[..., Any]) -> Lowering:
     name = "round" if fn is jnp.rint else fn.__name__
-    if x.dtype.is_complex:
+    if x.dtype.is_complex and name != "round":
         raise NotImplementedError(f"{name} is not supported for complex inputs")
-    refuse(f"{name}_vml_cpu", x.dtype, BOOL)
+    refuse(f"{name}_vml_cpu", x.dtype, BOOL, COMPLEX)
     return Lowering(fn if x.dtype.is_inexact else lambda a: a, name=f"{name.capitalize()}Backward0", saves=False)
 
 

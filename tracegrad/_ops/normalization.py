@@ -1,7 +1,7 @@
 """Normalisation: over the last dims, over the batch, over groups of channels; each with a VJP of its own.
 
-All share `_moments` and one backward: with ``h`` the normalised input and ``d = gradient * weight``, the gradient of the input is
-``(d - mean(d) - h * mean(d * h)) / deviation``, in one pass over the input after one reduction.
+All share `_moments` and one backward: with ``h`` the normalised input and ``d = gradient * weight``, the gradient of
+the input is ``(d - mean(d) - h * mean(d * h)) / deviation``, in one pass over the input after one reduction.
 """
 
 from __future__ import annotations
@@ -187,6 +187,10 @@ def rms_norm(
     return record(_rms_norm_weighted, params, input, weight)  # type: ignore[no-any-return]
 
 
+#: What ``eps=None`` stands for, by the type computed in.
+_EPSILON = {np.dtype(t): float(np.finfo(t).eps) for t in (np.float32, np.float64)}
+
+
 def _rms_norm(x: Aval, shape: tuple[int, ...], eps: float | None) -> Lowering:
     return _rms_norm_weighted(x, None, shape, eps)
 
@@ -197,7 +201,7 @@ def _rms_norm_weighted(x: Aval, weight: Aval | None, shape: tuple[int, ...], eps
     wide = opmath(x.dtype)
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     count = np.asarray(max(1, int(np.prod(shape))), wide)
-    small = np.asarray(jnp.finfo(wide).eps if eps is None else eps, wide)
+    small = np.asarray(_EPSILON[np.dtype(wide)] if eps is None else eps, wide)
 
     def forward(a: Any, w: Any = None) -> tuple[Any, Any]:
         b = a.astype(wide)
@@ -395,3 +399,34 @@ def _normalize(x: Aval, p: float, dim: Any, eps: float) -> Lowering:
         return (b / jnp.where(n < eps, jnp.asarray(eps, n.dtype), n)).astype(a.dtype)
 
     return Lowering(fn, name="DivBackward0")
+
+
+@op(method=False)
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Return the cosine of the angle between ``x1`` and ``x2`` along ``dim``; norms count as at least ``eps``.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html
+    """
+    return record(_cosine, (dim, float(eps)), x1, x2)  # type: ignore[no-any-return]
+
+
+def _cosine(x: Aval, y: Aval, dim: int, eps: float) -> Lowering:
+    dtype = rules.result_type((x, y))
+    if not dtype.is_inexact:
+        raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {type_name(dtype)}")
+    shape = rules.broadcast(x, y)
+    axis = rules.dim(dim, len(shape))
+    wide = opmath(dtype)
+
+    def unit(a: Any) -> Any:
+        # The clamp counts as a constant, as in PyTorch: a vector of zeros is divided by ``eps``.
+        square = jnp.sum(a * a, axis, keepdims=True)
+        inside = square > eps * eps
+        norm = jnp.sqrt(jnp.where(inside, square, 1))
+        return a / jnp.where(inside, norm, eps)
+
+    def fn(a: Any, b: Any) -> Any:
+        a, b = (jnp.broadcast_to(v.astype(wide), shape) for v in (a, b))
+        return jnp.sum(unit(a) * unit(b), axis).astype(dtype.np)
+
+    return Lowering(fn, name="SumBackward1")

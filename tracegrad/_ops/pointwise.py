@@ -288,7 +288,12 @@ def _power(a: Operand, b: Operand) -> Lowering:
     name = f"PowBackward{0 if isinstance(b, Number) else 2 if isinstance(a, Number) else 1}"
     if dtype.category == BOOL:
         return promoted(lambda x, y: x | ~y, dtype, name)
-    return promoted(_integer_power if dtype.category == INTEGRAL else jnp.power, dtype, name)
+    return promoted(_integer_power if dtype.category == INTEGRAL else _float_to, dtype, name)
+
+
+def _float_to(x: Any, y: Any) -> Any:
+    # 0 ** 0 is 1 ** 0 to the gradient, which is 0.
+    return jnp.power(jnp.where((x == 0) & (y == 0), 1, x), y)
 
 
 def _integer_power(x: Any, y: Any) -> Any:
@@ -304,7 +309,7 @@ def _float_power(a: Operand, b: Operand) -> Lowering:
     if isinstance(b, Number) and b.value in _STATIC_EXPONENTS:
         exponent = float(b.value)
         return Lowering(lambda x, y: _to_static(rules.cast(x, dtype), exponent), name="PowBackward0")
-    return promoted(jnp.power, dtype, _power(a, b).name)
+    return promoted(_float_to, dtype, _power(a, b).name)
 
 
 @op(inplace=True)

@@ -1,8 +1,8 @@
 """Pooling: windows as strided slices, one for each place in the window.
 
-NOTE [First maximum] JAX differentiates ``reduce_window`` max by a select-and-scatter that runs 35 times slower on CPU than what is done
-here: the forward keeps, for every window, the number of the place that held its first maximum (PyTorch's rule for ties), and
-the backward compares that number with each place.
+NOTE [First maximum] JAX differentiates ``reduce_window`` max by a select-and-scatter that is many times slower on CPU
+than what is done here: the forward keeps, for every window, the number of the place that held its first maximum (PyTorch's
+rule for ties), and the backward compares that number with each place.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tracegrad import _device, _dtype
+from tracegrad import _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType, type_name
 from tracegrad._engine.op import Lowering
@@ -23,7 +23,7 @@ from tracegrad._engine.value import Aval, Input
 from tracegrad._handle import Handle, check_inplace, write
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops.creation import DeviceLike, creation_sizes, finish, from_host, place, sizes
+from tracegrad._ops.creation import DeviceLike, creation_sizes, finish, from_host, place
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FIRST_SEED = 67280421310721  # what PyTorch's generators start from
 
 
-# -- generators ---------------------------------------------------------------------------------------------------------
+# -- generators ----------------------------------------------------------------------------------------------
 
 
 class Generator:
@@ -156,7 +156,7 @@ def set_rng_state(new_state: Tensor) -> None:
     default_generator.set_state(new_state)
 
 
-# -- distributions: (key, shape, dtype, parameters...) -> array ----------------------------------------------------------------
+# -- distributions: (key, shape, dtype, parameters...) -> array ----------------------------------------------
 
 
 def _uniform(k: Any, shape: tuple[int, ...], dtype: Any, low: Any, high: Any) -> Any:
@@ -223,7 +223,7 @@ def _new(of: Callable[..., Any], shape: tuple[int, ...], dtype: DType | None, de
     return finish(made, requires_grad)
 
 
-# -- new tensors ----------------------------------------------------------------------------------------------------------
+# -- new tensors ---------------------------------------------------------------------------------------------
 
 
 @op(method=False)
@@ -374,7 +374,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
                 generator: Generator | None = None) -> Tensor:  # fmt: skip
     """Return the indices of ``num_samples`` draws from each row of the weights ``input``, as ``int64``.
 
-    The weights themselves are not looked at when it is called: where all of a row are zero, what is drawn has no meaning.
+    The weights themselves are not looked at when it is called: where all of a row are zero, the draw has no meaning.
     """
     s, n = draw(generator)
     made: Tensor = record(_multinomial, (num_samples, replacement), input, s, n)
@@ -403,7 +403,7 @@ def _multinomial(p: Aval, s: Any, n: Any, count: int, replacement: bool) -> Lowe
     return Lowering(fn, differentiable=False)
 
 
-# -- fills ------------------------------------------------------------------------------------------------------------------
+# -- fills ---------------------------------------------------------------------------------------------------
 
 
 def _fill(self: Tensor, of: Callable[..., Any], name: str, generator: Generator | None, *params: Any) -> Tensor:
@@ -450,7 +450,8 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
     dtype = self._value.spec.aval.dtype
     if not dtype.is_floating_point:
-        raise RuntimeError("Exponential distribution is a continuous probability distribution. dtype must be a floating "
+        raise RuntimeError("Exponential distribution is a continuous probability distribution. dtype must be a "
+                           "floating "
                            f"point but you specified {type_name(dtype)}")
     return _fill(self, _exponential, "ExponentialBackward0", generator, float(lambd))
 
@@ -468,6 +469,7 @@ def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: G
         if dtype.category == _dtype.INTEGRAL:
             to = min(int(np.iinfo(dtype.np).max), 2**63 - 2) + 1
         else:
-            to = 2 if dtype is _dtype.bool_ else 2 ** {8: 53, 4: 24}.get(dtype.itemsize, 11 if dtype.name == "float16" else 8)
+            bits = {"bool": 1, "float64": 53, "float32": 24, "float16": 11}
+            to = 2 ** bits.get(dtype.name, 8)
     from_, to = _bounds(from_, to, dtype)
     return _fill(self, _integers, "RandomBackward0", generator, from_, to)

@@ -270,7 +270,7 @@ def _not_empty(x: Aval, dim: Dims, name: str, remedy: bool = True) -> tuple[int,
 
 def _extreme(x: Aval, name: str, dim: Dims, keepdim: bool, node: str) -> Lowering:
     axes = _not_empty(x, dim, name)
-    refuse(f"{name}_all" if dim is None else f"{name}_cpu", x.dtype, COMPLEX)
+    refuse(f"{name}_all" if dim is None else f"{name[1:]}_values_cpu", x.dtype, COMPLEX)
     fn = jnp.max if name.endswith("max") else jnp.min
     return Lowering(lambda a: fn(a, axes, keepdims=keepdim), name=node)
 
@@ -515,6 +515,9 @@ def _norm(x: Aval, p: Any, dim: Dims, keepdim: bool, dtype: DType | None) -> Low
         raise RuntimeError(f"linalg.vector_norm cannot compute the {p} norm on an empty tensor because the "
                            "operation does not have an identity")
     to = dtype or x.dtype
+    if _dtype.promote_types(x.dtype, to) is not to:
+        raise RuntimeError(f"linalg.vector_norm: the dtype of the input ({_dtype.type_name(x.dtype)}) should be "
+                           f"convertible without narrowing to the specified dtype ({_dtype.type_name(to)})")
 
     def fn(a: Any) -> Any:
         return _vector_norm(a.astype(to.np), power, axes, keepdim)

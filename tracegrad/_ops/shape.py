@@ -1,7 +1,7 @@
 """Other shapes for the same elements: views, joins, splits and rearrangements.
 
-NOTE [Order] A view whose elements do not lie in the order of its base (a transpose, an expand) is ``_strided``: PyTorch's
-``reshape`` copies such a tensor, so here its result is no view either, and ``contiguous`` makes a copy of it.
+NOTE [Order] A view whose elements do not lie in the order of its base (a transpose, an expand) is ``_strided``:
+PyTorch's ``reshape`` copies such a tensor, so here its result is no view either, and ``contiguous`` makes a copy of it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ def viewed(rule: Callable[..., Lowering], params: tuple[Any, ...], input: Tensor
     """Record a view op and mark its result as a view of ``input``; see NOTE [Order] for ``strided``."""
     view = as_view(record(rule, params, input), input, partial(record, rule, params))
     if strided or is_strided(input):
-        view._strided = True
+        view._strided = True  # type: ignore[attr-defined]
     return view
 
 
-def _views(rule: Callable[..., Lowering], params: tuple[Any, ...], input: Tensor) -> tuple[Tensor, ...]:
+def several_views(rule: Callable[..., Lowering], params: tuple[Any, ...], input: Tensor) -> tuple[Tensor, ...]:
+    """Record a view op with several results and mark them as views of ``input``."""
     made: tuple[Tensor, ...] = record(rule, params, input)
     for i, view in enumerate(made):
         as_view(view, input, lambda base, i=i: record(rule, params, base)[i])  # type: ignore[misc]
-        view._strided = True
+        view._strided = True  # type: ignore[attr-defined]
     return made
 
 
@@ -50,11 +51,12 @@ def is_strided(input: Tensor) -> bool:
     return getattr(input, "_strided", False)
 
 
-def _view_of(fn: Callable[..., Any], name: str) -> Lowering:
+def view_of(fn: Callable[..., Any], name: str) -> Lowering:
+    """Return the lowering of a view op: its derivative saves nothing."""
     return Lowering(fn, name=name, saves=False)
 
 
-# -- other sizes, same order --------------------------------------------------------------------------------------------
+# -- other sizes, same order ---------------------------------------------------------------------------------
 
 
 @op()
@@ -71,14 +73,14 @@ def reshape(input: Tensor, *shape: Any, **keyword: Any) -> Tensor:
     """
     to = sizes(shape, keyword.get("shape"))
     if is_strided(input):
-        made: Tensor = record(_reshape, (to,), input)
+        made: Tensor = record(_reshape, (to, "UnsafeViewBackward0"), input)
         return made
     return viewed(_reshape, (to,), input)
 
 
-def _reshape(x: Aval, to: tuple[int, ...]) -> Lowering:
+def _reshape(x: Aval, to: tuple[int, ...], name: str = "ViewBackward0") -> Lowering:
     shape = infer(to, x.numel)
-    return _view_of(lambda a: jnp.reshape(a, shape), "ViewBackward0")
+    return view_of(lambda a: jnp.reshape(a, shape), name)
 
 
 def infer(to: tuple[int, ...], numel: int) -> tuple[int, ...]:
@@ -104,7 +106,8 @@ def infer(to: tuple[int, ...], numel: int) -> tuple[int, ...]:
 def view(input: Tensor, *shape: Any, **keyword: Any) -> Tensor:
     """Return a view of the same elements in this shape, given as varargs or one sequence. See `reshape`."""
     if shape and type(shape[0]) is DType:
-        raise UnsupportedError("view(dtype): reading elements as another dtype is not supported yet; convert with to(dtype)")
+        raise UnsupportedError("view(dtype): reading elements as another dtype is not supported yet; "
+                               "convert the numbers with to(dtype)")
     return viewed(_reshape, (sizes(shape, keyword.get("size")),), input)
 
 
@@ -124,17 +127,17 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Return ``input`` with the dims from ``start_dim`` to ``end_dim`` made one."""
     if is_strided(input):
-        made: Tensor = record(_flatten, (start_dim, end_dim), input)
+        made: Tensor = record(_flatten, (start_dim, end_dim, "UnsafeViewBackward0"), input)
         return made
     return viewed(_flatten, (start_dim, end_dim), input)
 
 
-def _flatten(x: Aval, start: int, end: int) -> Lowering:
+def _flatten(x: Aval, start: int, end: int, name: str = "ViewBackward0") -> Lowering:
     start, end = rules.dim(start, x.ndim), rules.dim(end, x.ndim)
     if start > end:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     shape = (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
-    return _view_of(lambda a: jnp.reshape(a, shape), "ViewBackward0")
+    return view_of(lambda a: jnp.reshape(a, shape), name)
 
 
 @op()
@@ -159,7 +162,7 @@ def _unflatten(x: Aval, d: int, to: tuple[int, ...]) -> Lowering:
         raise RuntimeError(f"unflatten: Provided sizes {list(to)} don't multiply up to the size of dim {d} "
                            f"({x.shape[d]}) in the input tensor") from None
     shape = (*x.shape[:d], *found, *x.shape[d + 1 :])
-    return _view_of(lambda a: jnp.reshape(a, shape), "ViewBackward0")
+    return view_of(lambda a: jnp.reshape(a, shape), "ViewBackward0")
 
 
 @op()
@@ -171,7 +174,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 def _squeeze(x: Aval, d: Any) -> Lowering:
     axes = tuple(a for a in rules.dims(d, x.ndim) if x.shape[a] == 1) if d != () else ()
     number = 0 if d is None else 1 if isinstance(d, int) else 2
-    return _view_of(lambda a: jnp.squeeze(a, axes), f"SqueezeBackward{number}")
+    return view_of(lambda a: jnp.squeeze(a, axes), f"SqueezeBackward{number}")
 
 
 @op()
@@ -182,7 +185,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 def _unsqueeze(x: Aval, d: int) -> Lowering:
     at = rules.dim(d, x.ndim + 1)
-    return _view_of(lambda a: jnp.expand_dims(a, at), "UnsqueezeBackward0")
+    return view_of(lambda a: jnp.expand_dims(a, at), "UnsqueezeBackward0")
 
 
 @op(method=False)
@@ -210,7 +213,7 @@ def _at_least(tensors: tuple[Any, ...], one: Callable[[Any], Any]) -> Any:
     return one(tensors[0]) if len(tensors) == 1 else tuple(map(one, tensors))
 
 
-# -- other order of dims -------------------------------------------------------------------------------------------------
+# -- other order of dims -------------------------------------------------------------------------------------
 
 
 @op()
@@ -222,8 +225,8 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def _transpose(x: Aval, d0: int, d1: int) -> Lowering:
     d0, d1 = rules.dim(d0, x.ndim), rules.dim(d1, x.ndim)
     if x.ndim == 0:
-        return _view_of(lambda a: a, "TransposeBackward0")
-    return _view_of(lambda a: jnp.swapaxes(a, d0, d1), "TransposeBackward0")
+        return view_of(lambda a: a, "TransposeBackward0")
+    return view_of(lambda a: jnp.swapaxes(a, d0, d1), "TransposeBackward0")
 
 
 @op()
@@ -247,7 +250,7 @@ def t(input: Tensor) -> Tensor:
 def _t(x: Aval) -> Lowering:
     if x.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {x.ndim}D")
-    return _view_of(jnp.transpose, "TBackward0")
+    return view_of(jnp.transpose, "TBackward0")
 
 
 @op()
@@ -261,8 +264,8 @@ def _adjoint(x: Aval) -> Lowering:
         raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. "
                            f"Got {x.ndim}-D tensor.")
     if x.dtype.is_complex:
-        return _view_of(lambda a: jnp.conj(jnp.swapaxes(a, -1, -2)), "ConjBackward0")
-    return _view_of(lambda a: jnp.swapaxes(a, -1, -2), "TransposeBackward0")
+        return view_of(lambda a: jnp.conj(jnp.swapaxes(a, -1, -2)), "ConjBackward0")
+    return view_of(lambda a: jnp.swapaxes(a, -1, -2), "TransposeBackward0")
 
 
 @op()
@@ -279,7 +282,7 @@ def _permute(x: Aval, order: tuple[int, ...]) -> Lowering:
     axes = tuple(rules.dim(d, x.ndim) for d in order)
     if len(set(axes)) != len(axes):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return _view_of(lambda a: jnp.transpose(a, axes), "PermuteBackward0")
+    return view_of(lambda a: jnp.transpose(a, axes), "PermuteBackward0")
 
 
 @op()
@@ -306,10 +309,10 @@ def _movedim(x: Aval, source: Any, destination: Any) -> Lowering:
         if len(set(axes)) != len(axes):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(given)})")
         found.append(axes)
-    return _view_of(lambda a: jnp.moveaxis(a, found[0], found[1]) if a.ndim else a, "PermuteBackward0")
+    return view_of(lambda a: jnp.moveaxis(a, found[0], found[1]) if a.ndim else a, "PermuteBackward0")
 
 
-# -- more of the same elements ----------------------------------------------------------------------------------------------
+# -- more of the same elements -------------------------------------------------------------------------------
 
 
 @op()
@@ -332,14 +335,15 @@ def broadcast_to(input: Tensor, size: Any) -> Tensor:
 
 def _expand(x: Aval, to: tuple[int, ...]) -> Lowering:
     shape = expanded(x, to)
-    return _view_of(lambda a: jnp.broadcast_to(a, shape), "ExpandBackward0")
+    return view_of(lambda a: jnp.broadcast_to(a, shape), "ExpandBackward0")
 
 
 def expanded(x: Aval, to: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of ``x`` expanded to ``to``; RuntimeError in PyTorch's words where it does not fit."""
     lead = len(to) - x.ndim
     if lead < 0:
-        raise RuntimeError(f"expand(torch.FloatTensor{{{list(x.shape)}}}, size={list(to)}): the number of sizes provided "
+        raise RuntimeError(f"expand(torch.FloatTensor{{{list(x.shape)}}}, size={list(to)}): the number of sizes "
+                           "provided "
                            f"({len(to)}) must be greater or equal to the number of dimensions in the tensor ({x.ndim})")
     found = []
     for i, size in enumerate(to):
@@ -352,7 +356,8 @@ def expanded(x: Aval, to: tuple[int, ...]) -> tuple[int, ...]:
         has = x.shape[i - lead]
         if size != -1 and has != 1 and has != size:
             raise RuntimeError(f"The expanded size of the tensor ({size}) must match the existing size ({has}) at "
-                               f"non-singleton dimension {i}.  Target sizes: {list(to)}.  Tensor sizes: {list(x.shape)}")
+                               f"non-singleton dimension {i}.  Target sizes: {list(to)}.  Tensor sizes: "
+                               f"{list(x.shape)}")
         found.append(has if size == -1 else size)
     return tuple(found)
 
@@ -383,7 +388,8 @@ def tile(input: Tensor, *dims: Any, **keyword: Any) -> Tensor:
 def _repeat(x: Aval, counts: tuple[int, ...], strict: bool) -> Lowering:
     if len(counts) < x.ndim:
         if strict:
-            raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+            raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of "
+                               "tensor")
         counts = (1,) * (x.ndim - len(counts)) + counts
     shape = (1,) * (len(counts) - x.ndim) + x.shape
     check_sizes(tuple(a * b for a, b in zip(shape, counts)))
@@ -410,7 +416,8 @@ def _repeat_interleave(x: Aval, repeats: Any, d: int | None) -> Lowering:
         raise RuntimeError("Repeats must be non-negative")
     length = x.numel if d is None else x.shape[axis] if x.ndim else 1
     if len(counts) not in (1, length):
-        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {len(counts)} "
+        raise RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
+                           f"{len(counts)} "
                            f"and input.size({axis}) = {length}")
     of = counts[0] if len(counts) == 1 else np.array(counts)
     total = counts[0] * length if len(counts) == 1 else builtins.sum(counts)
@@ -418,7 +425,7 @@ def _repeat_interleave(x: Aval, repeats: Any, d: int | None) -> Lowering:
                                          total_repeat_length=total), name="ViewBackward0", saves=False)  # fmt: skip
 
 
-# -- joining ---------------------------------------------------------------------------------------------------------------
+# -- joining -------------------------------------------------------------------------------------------------
 
 
 @op(method=False)
@@ -492,7 +499,8 @@ def _stack(*operands: Any) -> Lowering:
     axis = rules.dim(d, xs[0].ndim + 1)
     for i, x in enumerate(xs):
         if x.shape != xs[0].shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(xs[0].shape)} at entry 0 and "
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(xs[0].shape)} at entry 0 "
+                               "and "
                                f"{list(x.shape)} at entry {i}")
     dtype = rules.result_type(xs).np
     return Lowering(lambda *arrays: jnp.stack([a.astype(dtype) for a in arrays], axis), name="StackBackward0",
@@ -527,94 +535,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     for x in tensors:
         if x.ndim > 1:
-            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}-D tensor")
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}-D "
+                               "tensor")
     n = len(tensors)
     shape = tuple(x._value.spec.aval.numel for x in tensors)
     grids = [expand(reshape(x, [-1 if k == i else 1 for k in range(n)]), shape) for i, x in enumerate(tensors)]
     return tuple(transpose(g, 0, 1) for g in grids) if indexing == "xy" and n > 1 else tuple(grids)
-
-
-# -- splitting --------------------------------------------------------------------------------------------------------------
-
-
-@op()
-def split(input: Tensor, split_size_or_sections: Any, dim: int = 0, **keyword: Any) -> tuple[Tensor, ...]:
-    """Return views of the parts of ``input`` along ``dim``: of one size, the last smaller, or of the sizes given."""
-    return _views(_split, (rules.frozen(split_size_or_sections), dim), input)
-
-
-def _split(x: Aval, size: Any, d: int) -> Lowering:
-    if x.ndim == 0:
-        raise RuntimeError("split expects at least a 1-dimensional tensor")
-    axis = rules.dim(d, x.ndim)
-    n = x.shape[axis]
-    if isinstance(size, int):
-        if size < 0:
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
-        if size == 0 and n != 0:
-            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        return _parts(axis, list(range(size, n, size)) if size else [], "SplitBackward0")
-    if builtins.sum(size) != n or any(s < 0 for s in size):
-        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at "
-                           f"dimension {d}), but got split_sizes={list(size)}")
-    return _parts(axis, np.cumsum(size)[:-1].tolist(), "SplitWithSizesBackward0")
-
-
-def _parts(axis: int, cuts: list[int], name: str) -> Lowering:
-    return _view_of(lambda a: tuple(jnp.split(a, cuts, axis)), name)
-
-
-@op()
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return at most ``chunks`` views of parts of ``input`` along ``dim``, all but the last of one size."""
-    return _views(_chunk, (chunks, dim), input)
-
-
-def _chunk(x: Aval, chunks: int, d: int) -> Lowering:
-    if x.ndim == 0:
-        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
-    if chunks <= 0:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    n = x.shape[rules.dim(d, x.ndim)]
-    if n == 0:
-        return _parts(rules.dim(d, x.ndim), [0] * (chunks - 1), "SplitWithSizesBackward0")
-    return _split(x, -(-n // chunks), d)
-
-
-@op()
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return views of parts of ``input`` along ``dim``: this many of about one size, or cut at these indices."""
-    if isinstance(indices_or_sections, Handle):
-        indices_or_sections = np.asarray(force(indices_or_sections._value)).tolist()
-    return _views(_tensor_split, (rules.frozen(indices_or_sections), dim), input)
-
-
-def _tensor_split(x: Aval, at: Any, d: int) -> Lowering:
-    if x.ndim == 0:
-        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
-    axis = rules.dim(d, x.ndim)
-    if isinstance(at, int):
-        if at <= 0:
-            raise RuntimeError(f"number of sections must be larger than 0, got {at}")
-        size, extra = divmod(x.shape[axis], at)
-        at = np.cumsum([size + (i < extra) for i in range(at)])[:-1].tolist()
-    cuts = tuple(at)
-
-    def fn(a: Any) -> tuple[Any, ...]:
-        part = [slice(None)] * axis
-        return tuple(a[(*part, slice(i, j))] for i, j in zip((0, *cuts), (*cuts, None)))
-
-    return _view_of(fn, "SliceBackward0")
-
-
-@op()
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return views of the slices of ``input`` along ``dim``, without that dim."""
-    return _views(_unbind, (dim,), input)
-
-
-def _unbind(x: Aval, d: int) -> Lowering:
-    if x.ndim == 0:
-        raise IndexError(f"Dimension specified as {d} but tensor has no dimensions")
-    axis = rules.dim(d, x.ndim)
-    return _view_of(lambda a: tuple(jnp.moveaxis(a, axis, 0)[i] for i in range(a.shape[axis])), "UnbindBackward0")

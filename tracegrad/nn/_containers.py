@@ -15,9 +15,9 @@ from tracegrad.nn._parameter import Parameter
 class _List(Module):
     """What `Sequential` and `ModuleList` share: submodules under consecutive names, read as a list is."""
 
-    def _name(self, index: Any) -> str:
+    def _name(self, at: Any) -> str:
         """Return the name of the submodule at an index."""
-        index = operator.index(index)
+        index = operator.index(at)
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range")
         return list(self._modules)[index]

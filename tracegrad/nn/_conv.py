@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tracegrad._tensor import Tensor
@@ -83,15 +84,8 @@ class _Conv(Module):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._padding_pairs(), mode=self.padding_mode)
             padding = (0,) * self._ndim
-        return self._convolve(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,  # type: ignore[no-any-return]
-            padding,
-            self.dilation,
-            self.groups,
-        )
+        convolve: Callable[..., Tensor] = self._convolve
+        return convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _padding_pairs(self) -> list[int]:
         """Return what `F.pad` takes: before and after, the last dimension first."""
@@ -100,8 +94,10 @@ class _Conv(Module):
             if self.padding == "same":
                 total = self.dilation[i] * (self.kernel_size[i] - 1)
                 pairs += [total // 2, total - total // 2]
+            elif not isinstance(self.padding, str):
+                pairs += [self.padding[i]] * 2
             else:
-                pairs += [0, 0] if self.padding == "valid" else [self.padding[i]] * 2
+                pairs += [0, 0]
         return pairs
 
     def extra_repr(self) -> str:

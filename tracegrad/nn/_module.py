@@ -94,19 +94,19 @@ class Module:
         if isinstance(value, Parameter):
             if "_parameters" not in own:
                 raise AttributeError("cannot assign parameters before Module.__init__() call")
-            self._forget(name)
+            self._forget(name, self._parameters)
             self.register_parameter(name, value)
         elif isinstance(value, Module):
             if "_modules" not in own:
                 raise AttributeError("cannot assign module before Module.__init__() call")
             self._check_slot(name, value, "_parameters")
-            self._forget(name)
+            self._forget(name, self._modules)
             self._modules[name] = value
         elif isinstance(value, Buffer):
             if "_buffers" not in own:
                 raise AttributeError("cannot assign buffer before Module.__init__() call")
             self._check_slot(name, value, "_parameters", "_modules")
-            self._forget(name)
+            self._forget(name, self._buffers)
             self.register_buffer(name, value, value.persistent)
         else:
             for kind in ("_parameters", "_modules", "_buffers"):
@@ -126,9 +126,11 @@ class Module:
                     f"cannot assign '{_typename(value)}' as {what} '{name}' ({expected} or None expected)"
                 )
 
-    def _forget(self, name: str) -> None:
-        for kind in (self.__dict__, self._parameters, self._buffers, self._modules):
-            kind.pop(name, None)
+    def _forget(self, name: str, but: Mapping[str, Any] | None = None) -> None:
+        """Remove ``name`` from everything that holds it, except for ``but``: there it keeps its place."""
+        for held in (self.__dict__, self._parameters, self._buffers, self._modules):
+            if held is not but:
+                held.pop(name, None)
         self._non_persistent_buffers_set.discard(name)
 
     def __delattr__(self, name: str) -> None:

@@ -48,7 +48,7 @@ class Parameter(Tensor):
         found = memo.get(id(self))
         if found is None:
             found = memo[id(self)] = type(self)(self, self.requires_grad)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         of = self._value.spec.aval

@@ -33,7 +33,6 @@ from tracegrad._ops.linear import linear as linear
 from tracegrad._ops.linear import one_hot as one_hot
 from tracegrad._ops.loss import binary_cross_entropy as binary_cross_entropy
 from tracegrad._ops.loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
-from tracegrad._ops.loss import cosine_similarity as cosine_similarity
 from tracegrad._ops.loss import cross_entropy as cross_entropy
 from tracegrad._ops.loss import huber_loss as huber_loss
 from tracegrad._ops.loss import kl_div as kl_div
@@ -44,6 +43,7 @@ from tracegrad._ops.loss import smooth_l1_loss as smooth_l1_loss
 from tracegrad._ops.math import sigmoid as sigmoid
 from tracegrad._ops.math import tanh as tanh
 from tracegrad._ops.normalization import batch_norm as batch_norm
+from tracegrad._ops.normalization import cosine_similarity as cosine_similarity
 from tracegrad._ops.normalization import group_norm as group_norm
 from tracegrad._ops.normalization import layer_norm as layer_norm
 from tracegrad._ops.normalization import normalize as normalize

@@ -1,6 +1,7 @@
-"""Times each lowering that has a VJP of its own against what a JAX user writes first: ``python benchmarks/lowerings.py [op ...]``.
+"""Times each lowering that has a VJP of its own against what a JAX user writes first.
 
-Each row is the median of 40 jitted runs of forward and backward, in milliseconds.
+Run ``python benchmarks/lowerings.py [op ...]``. Each row is the median of 40 jitted runs of forward and backward, in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def medians(functions: list[Callable[..., Any]], *args: Any, runs: int = 40) -> 
     return [float(np.median(found)) * 1e3 for found in times]
 
 
-# -- what a JAX user writes first ----------------------------------------------------------------------------------------
+# -- what a JAX user writes first ------------------------------------------------------------------------------------
 
 
 def plain_conv(x: Any, w: Any) -> Any:
@@ -138,7 +139,12 @@ def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any
         operands = RNG.integers(0, count, (4, 128)), array(count, width)
         rows[f"embedding {count}x{width}, 512 rows"] = plain_embedding, linear._embedding, (None, False), operands
     q = array(4, 4, 128, 32)
-    rows["attention causal 4x4x128x32"] = plain_attention, attention._attention, (False, 0.0, True, None, False), (q, q, q)
+    rows["attention causal 4x4x128x32"] = (
+        plain_attention,
+        attention._attention,
+        (False, 0.0, True, None, False),
+        (q, q, q),
+    )
     for batch, channels, size in ((64, 16, 28), (64, 32, 14), (64, 16, 8)):
         name, x = f"{batch}x{channels}x{size}x{size}", array(batch, channels, size, size)
         rows[f"max_pool2d 2, {name}"] = plain_max_pool, pooling._max_pool, (2, 2, None, 0, 1, False, False), (x,)
@@ -150,6 +156,10 @@ def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any
     return rows
 
 
+def first_output(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: f(*args)[0]
+
+
 def main(wanted: list[str]) -> None:
     """Print a table of the ops named, or of all."""
     print("| op | plain JAX, ms | chosen, ms | ratio |\n|---|---|---|---|")
@@ -159,8 +169,7 @@ def main(wanted: list[str]) -> None:
         with jax.enable_x64(True):
             ours: Callable[..., Any] = chosen(rule, params, *operands)
             if name.startswith("batch_norm"):
-                whole = ours
-                ours = lambda *args: whole(*args)[0]  # noqa: E731
+                ours = first_output(ours)
             g = jnp.ones_like(plain(*operands))
             first, second = medians([step(plain, *operands), step(ours, *operands)], g, *operands)
         print(f"| {name} | {first:.3f} | {second:.3f} | {second / first:.2f} |", flush=True)

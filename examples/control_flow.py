@@ -47,10 +47,10 @@ def main() -> None:
     for epoch in range(1, 31):
         total = 0.0
         counts: dict[int, int] = {}
-        for x, target in zip(inputs, targets):
+        for i in torch.randperm(len(inputs)).tolist():
             optimizer.zero_grad()
-            prediction, turns = model(x)
-            loss = ((prediction - target) ** 2).sum()
+            prediction, turns = model(inputs[i])
+            loss = ((prediction - targets[i]) ** 2).sum()
             loss.backward()
             optimizer.step()
             total += loss.item()

@@ -180,7 +180,7 @@ def write(tensor: Tensor, result: Tensor) -> Tensor:
             _write_under(root, tensor)
         for view in storage.others(tensor):
             assert view._remake is not None
-            view._value = view._remake(root or tensor)._value
+            view._value = view._remake(root if root is not None else tensor)._value
             view._version += 1
     return tensor
 

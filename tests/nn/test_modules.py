@@ -281,7 +281,7 @@ def test_containers_print_as_torchs(torch: Any) -> None:
         deep = n.Sequential(OrderedDict([("a", n.Linear(2, 2)), ("b", n.Sequential(n.ReLU(), n.Tanh()))]))
         return [deep, n.ModuleList([n.Linear(2, 2), n.Linear(2, 2), n.ReLU()]), n.ModuleList(), n.Sequential(),
                 n.ModuleList([deep, copy.deepcopy(deep)]), n.ModuleDict({"x": n.ReLU()}), n.Embedding(3, 4, 0),
-                n.EmbeddingBag(3, 4), n.CrossEntropyLoss(), n.ReLU(True), n.Conv1d(2, 3, 3, padding="same")]  # fmt: skip
+                n.EmbeddingBag(3, 4), n.CrossEntropyLoss(), n.ReLU(True), n.Conv1d(2, 3, 3, padding="same")]
 
     for ours, theirs in zip(build(nn), build(torch.nn)):
         assert repr(ours) == repr(theirs)

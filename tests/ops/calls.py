@@ -13,6 +13,9 @@ from samples import REGISTRY, Dtype, Sample
 
 from tracegrad._ops._declare import table
 
+#: name -> the function, of every op of the table and of those that only have an operator.
+FUNCTIONS: dict[str, Any] = {**{n: row.function for n, row in table.items()}, "getitem": operator.getitem}
+
 
 @dataclass
 class Call:
@@ -140,7 +143,7 @@ def usable(name: str) -> list[Sample]:
     import tracegrad
 
     if name not in _usable:
-        calls = run(tracegrad, table[name].function, REGISTRY[name], gradients=False)
+        calls = run(tracegrad, FUNCTIONS[name], REGISTRY[name], gradients=False)
         _usable[name] = [c.sample for c in calls if c.error is None]
     return _usable[name]
 

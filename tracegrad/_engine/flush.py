@@ -17,7 +17,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import starmap
 from typing import Any
 
@@ -84,7 +87,8 @@ def _run(trace: Trace, node: Node) -> None:
         if trace.inline:
             program = Program(node, frozenset(live), frozenset(), trace.reason, ("", 0), inline=True)
             run = trace.run = Run(program, live, leaves)
-            run.results.append(program.replay([*numbers, *(_inline_leaf(v.array) for v in leaves)]))
+            with narrowing():
+                run.results.append(program.replay([*numbers, *(_inline_leaf(v.array) for v in leaves)]))
         else:
             program = _find(trace, node, frozenset(live), leaves, numbers)
             arrays = _arguments(program, leaves)
@@ -165,6 +169,14 @@ def _matching(donated: set[int], leaves: list[Value], node: Node, live: frozense
             outputs[of] -= 1
             chosen.add(i)
     return frozenset(chosen)
+
+
+@contextmanager
+def narrowing() -> Iterator[None]:
+    """Run ops in somebody else's JAX trace: where that has no 64-bit types, 32 bits carry the 64-bit tags."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*requested dtype .* is not available")
+        yield
 
 
 def _inline_leaf(array: Any) -> Any:

@@ -83,25 +83,30 @@ def bind(tensor: type[Tensor], flush: Callable[[Trace, str], None]) -> None:
 
 
 class _CollectionPaused:
-    """Keeps the garbage collector off: a finalizer that records inside JAX's tracing would dead-lock."""
+    """Keeps the garbage collector off: a finalizer that records inside JAX's tracing would dead-lock.
+
+    Counted, since threads overlap; the steps between two calls are atomic, see NOTE [One commit].
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.depth = 0
         self.was_enabled = False
 
     def __enter__(self) -> None:
-        with self.lock:
-            if self.depth == 0:
-                self.was_enabled = gc.isenabled()
+        self.depth += 1
+        try:
+            if gc.isenabled():
+                self.was_enabled = True
                 gc.disable()
-            self.depth += 1
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.depth -= 1
-            if self.depth == 0 and self.was_enabled:
-                gc.enable()
+        self.depth -= 1
+        if self.depth == 0 and self.was_enabled:
+            self.was_enabled = False
+            gc.enable()
 
 
 collection_paused = _CollectionPaused()
@@ -225,11 +230,11 @@ def enter(trace: Trace, value: Value) -> int:
             kid = node.real.kids.get(value.spec) or _grow_leaf(node.real, value.spec)
         if trace.closed:
             return -1
-        slot = kid.slot
+        slot, key = kid.slot, id(array)
         after = Shadow(kid) if trace.immediate else kid
         if trace.node is node:
             trace.values[slot] = value
-            trace.arrays[id(array)] = slot
+            trace.arrays[key] = slot
             value.slot = slot
             value.trace = trace
             trace.node = after
@@ -238,13 +243,15 @@ def enter(trace: Trace, value: Value) -> int:
 
 def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ...]) -> Any:
     """Append ``kid`` to ``trace``, unless it moved on from ``node``: then return None."""
+    floats: dict[int, float] = {}
+    ints: dict[int, int] = {}
     for operand, is_float, index in kid.numbers:
         x = operands[operand]
         number: Any = x.value if type(x) is Input else x
         if is_float:
-            trace.floats[index] = number
+            floats[index] = number
         else:
-            trace.ints[index] = number
+            ints[index] = number
     fresh: dict[int, Value] = {}
     tensors = []
     for slot, spec in enumerate(kid.specs, kid.slot):
@@ -258,7 +265,13 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
         fresh[slot] = value
         tensors.append(tensor)
     after = Shadow(kid) if trace.immediate else kid
-    trace.values.update(fresh)
+    # Each call may be followed by somebody else's record at these slots, which shows in `trace.node`.
+    if floats and trace.node is node:
+        trace.floats.update(floats)
+    if ints and trace.node is node:
+        trace.ints.update(ints)
+    if trace.node is node:
+        trace.values.update(fresh)
     if trace.node is node:
         trace.node = after
         return tensors[0] if kid.single else tuple(tensors)
@@ -431,23 +444,27 @@ def mark_variable(value: Value, variable: Variable) -> Value:
 def set_mode(mode: Mode) -> None:
     """Switch this thread's ambient mode; recorded as a node when an op follows."""
     state.mode = mode
-    trace = state.trace
-    if trace.closed:
-        return
-    node = trace.node
-    real = node.real
-    if real.kind == trie.ROOT:
-        state.trace = Trace(mode, trace.immediate, trace.inline)
-        return
-    if real.kind == trie.MODE:
-        assert real.parent is not None
-        real = real.parent
-    if real.mode is not mode:
-        kid = real.kids.get(mode)
-        if kid is None:
-            kid = real.kids.setdefault(mode, Node(real, mode, trie.MODE, mode))
-        real = kid
-    trace.node = Shadow(real) if trace.immediate else real
+    while True:
+        trace = state.trace
+        if trace.closed:
+            return
+        node = trace.node
+        real = node.real
+        if real.kind == trie.ROOT:
+            state.trace = Trace(mode, trace.immediate, trace.inline)
+            return
+        if real.kind == trie.MODE:
+            assert real.parent is not None
+            real = real.parent
+        if real.mode is not mode:
+            kid = real.kids.get(mode)
+            if kid is None:
+                kid = real.kids.setdefault(mode, Node(real, mode, trie.MODE, mode))
+            real = kid
+        after = Shadow(real) if trace.immediate else real
+        if trace.node is node:
+            trace.node = after
+            return
 
 
 def force(value: Value) -> Any:

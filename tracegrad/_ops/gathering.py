@@ -227,8 +227,7 @@ def _scatter(x: Aval, index: Aval, src: Any, d: int, reduce: str | None) -> Lowe
 
 @op(inplace=True)
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
-    """Return ``input`` with ``alpha`` times the slices of ``source`` along ``dim`` added at ``index``.
-    """
+    """Return ``input`` with ``alpha`` times the slices of ``source`` along ``dim`` added at ``index``."""
     _check_host(index, input, dim, RuntimeError, _BOUNDS)
     made: Tensor = record(_index_add, (dim,), input, index, source, alpha)
     return made

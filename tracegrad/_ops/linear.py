@@ -201,7 +201,6 @@ def _embedding(index: Aval, weight: Aval, padding_idx: int | None, by_frequency:
     if weight.ndim != 2:
         raise RuntimeError("'weight' must be 2-D")
     rows, width = weight.shape
-    small = weight.device.type == "cpu" and rows <= _ONE_HOT_ROWS
 
     def fn(i: Any, w: Any) -> Any:
         return jnp.take(w, i.astype(jnp.int32), 0, mode="clip")
@@ -217,16 +216,9 @@ def _embedding(index: Aval, weight: Aval, padding_idx: int | None, by_frequency:
         if by_frequency:
             counts = jnp.zeros(rows, g.dtype).at[flat].add(1)
             g2 = g2 / counts[flat][:, None]
-        if small:
-            chosen = (flat[:, None] == jnp.arange(rows, dtype=jnp.int32)).astype(g.dtype)
-            return None, lax.dot_general(chosen, g2, (((0,), (0,)), ((), ())))
         return None, jnp.zeros((rows, width), g.dtype).at[flat].add(g2)
 
     return Lowering(fn, forward, backward, "EmbeddingBackward0")
-
-
-#: On CPU the gradient of a table of at most so many rows is a product with a one-hot matrix, not a scatter.
-_ONE_HOT_ROWS = 128
 
 
 @op(method=False, function=False)

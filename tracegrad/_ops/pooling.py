@@ -1,12 +1,14 @@
 """Pooling: windows as strided slices, one for each place in the window.
 
 NOTE [First maximum] JAX differentiates ``reduce_window`` max by a select-and-scatter that is many times slower on CPU
-than what is done here: the forward keeps, for every window, the number of the place that held its first maximum (PyTorch's
-rule for ties), and the backward compares that number with each place.
+than what is done here: the backward compares each place with its window's maximum, gives the gradient to the first that
+is equal (PyTorch's rule for ties), and lays the places side by side again. Recomputing the comparison is cheaper than
+keeping the number of the place (``benchmarks/lowerings.md``).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -86,27 +88,21 @@ class _Windows:
             config.append((low, size - low - (o - 1) * s - 1, s - 1))
         return lax.pad(part, jnp.zeros((), part.dtype), config)
 
-    def spread(self, part: Any) -> Any:
-        """Where windows tile: repeat each window's number over its places, with each place's number beside it."""
-        lead = part.shape[: part.ndim - len(self.kernel)]
-        view, places, full = list(lead), list(lead), list(lead)
-        for o, k in zip(self.output, self.kernel):
-            view += [o, 1]
-            places += [o, k]
-            full.append(o * k)
-        repeated = jnp.broadcast_to(part.reshape(view), places).reshape(full)
-        rest = [(0, size - o * k, 0) for size, o, k in zip(self.input, self.output, self.kernel)]
-        if any(r[1] for r in rest):
-            repeated = lax.pad(repeated, jnp.zeros((), part.dtype), [(0, 0, 0)] * len(lead) + rest)
-        return repeated
-
-    def places(self, dtype: Any) -> Any:
-        """Where windows tile: the number of the place that each element has in its window, -1 outside of them."""
-        number: Any = np.zeros((1,) * len(self.kernel), np.int64)
-        for axis, (o, k, size) in enumerate(zip(self.output, self.kernel, self.input)):
-            line = np.where(np.arange(size) < o * k, np.arange(size) % k, -(10**6))
-            number = number * k + line.reshape(-1, *(1,) * (len(self.kernel) - axis - 1))
-        return jnp.asarray(np.where(number < 0, -1, number), dtype)
+    def interleave(self, parts: list[Any]) -> Any:
+        """The transpose of all slices, where windows tile: lay each window's places side by side."""
+        if len(self.kernel) == 1:
+            whole = jnp.stack(parts, -1)
+        else:
+            width = self.kernel[1]
+            rows = [jnp.stack(parts[i : i + width], -1) for i in range(0, len(parts), width)]
+            whole = jnp.stack(rows, -3)
+        lead = parts[0].shape[: parts[0].ndim - len(self.kernel)]
+        covered = [o * k for o, k in zip(self.output, self.kernel)]
+        whole = whole.reshape(*lead, *covered)
+        if tuple(covered) == self.input:
+            return whole
+        rest = [(0, size - c, 0) for size, c in zip(self.input, covered)]
+        return lax.pad(whole, jnp.zeros((), whole.dtype), [(0, 0, 0)] * len(lead) + rest)
 
 
 def _check(x: Aval, op: str, n: int, w: _Windows) -> None:
@@ -195,26 +191,30 @@ def _max_pool(
     x: Aval, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool, indices: bool
 ) -> Lowering:
     w = _Windows(x, f"max_pool{n}d", n, kernel, stride, padding, dilation, ceil)
-    number = np.int8 if len(w.taps) < 128 else np.int32
     lowest = x.dtype.np.type(-np.inf) if x.dtype.is_floating_point else np.iinfo(x.dtype.np).min
 
-    def search(a: Any) -> tuple[Any, Any]:
+    def slices(a: Any) -> list[Any]:
         padded = w.padded(a, jnp.asarray(lowest, a.dtype))
-        best = w.slice(padded, w.taps[0])
-        place = jnp.zeros(best.shape, number)
-        for i, tap in enumerate(w.taps[1:], 1):
-            here = w.slice(padded, tap)
-            better = (here > best) | (here != here)
-            best, place = jnp.where(better, here, best), jnp.where(better, number(i), place)
-        return best, place
+        return [w.slice(padded, tap) for tap in w.taps]
+
+    def firsts(parts: list[Any], best: Any) -> list[Any]:
+        """Say for each place of the window where it holds the first maximum."""
+        seen, found = jnp.zeros(best.shape, bool), []
+        for part in parts:
+            is_best = (part == best) | (part != part)
+            found.append(is_best & ~seen)
+            seen = seen | is_best
+        return found
 
     def forward(a: Any) -> tuple[Any, Any]:
-        best, place = search(a)
-        return (best, flat(place)) if indices else best, (place,)
+        parts = slices(a)
+        best = functools.reduce(jnp.maximum, parts)
+        return (best, flat(firsts(parts, best))) if indices else best, (a, best)
 
-    def flat(place: Any) -> Any:
-        """The index in the plane of each place."""
-        taps = jnp.asarray(np.array(w.taps, np.int64) * w.dilation)[place.astype(jnp.int32)]
+    def flat(found: list[Any]) -> Any:
+        """The index in the plane of each window's first maximum."""
+        place = sum((jnp.where(f, i, 0) for i, f in enumerate(found)), jnp.zeros((), jnp.int32))
+        taps = jnp.asarray(np.array(w.taps, np.int64) * w.dilation)[place]
         index = jnp.zeros((), jnp.int64)
         for axis in range(n):
             start = np.arange(w.output[axis]) * w.stride[axis] - w.padding[axis]
@@ -222,13 +222,12 @@ def _max_pool(
         return index
 
     def backward(saved: Any, g: Any) -> tuple[Any, ...]:
-        (place,) = saved
+        a, best = saved
         g = g[0] if indices else g
+        shares = [jnp.where(f, g, jnp.zeros((), g.dtype)) for f in firsts(slices(a), best)]
         if w.tiles:
-            return (jnp.where(w.spread(place) == w.places(number), w.spread(g), jnp.zeros((), g.dtype)),)
-        zero = jnp.zeros((), g.dtype)
-        parts = [w.unslice(jnp.where(place == number(i), g, zero), tap) for i, tap in enumerate(w.taps)]
-        return (sum(parts[1:], parts[0]),)
+            return (w.interleave(shares),)
+        return (functools.reduce(jnp.add, [w.unslice(part, tap) for part, tap in zip(shares, w.taps)]),)
 
     return Lowering(
         lambda a: forward(a)[0], forward, backward, "SqueezeBackward1" if n == 1 else "MaxPool2DWithIndicesBackward0"
@@ -307,7 +306,7 @@ def _avg_pool(
     def backward(saved: Any, g: Any) -> tuple[Any, ...]:
         share = divide(g.astype(wide))
         if w.tiles:
-            return (w.spread(share).astype(g.dtype),)
+            return (w.interleave([share] * len(w.taps)).astype(g.dtype),)
         parts = [w.unslice(share, tap) for tap in w.taps]
         return (sum(parts[1:], parts[0]).astype(g.dtype),)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from tracegrad import _device, _dtype
 from tracegrad._engine import sites, tape, trace
-from tracegrad._engine.flush import flush
+from tracegrad._engine.flush import flush, narrowing
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, SegmentOutput, pull_rule
 from tracegrad._engine.trace import Trace, state
@@ -281,20 +281,20 @@ def vjp(node: Node, operands: Sequence[Any], cotangents: Sequence[Tensor | None]
     given = tuple(c is not None for c in cotangents)
     static = tuple((i, type(x), x) for i, x in enumerate(operands) if not isinstance(x, (Handle, Input)))
     dynamic = [x for x in operands if isinstance(x, (Handle, Input))]
-    params = (node.lowering, node.specs, node.wanted, given, len(operands), static)
+    params = (node.lowering, node.single, node.specs, node.wanted, given, len(operands), static)
     result = trace.record(_vjp_rule, params, *dynamic, *[c for c in cotangents if c is not None])
     return list(result)
 
 
 def _vjp_rule(*args: Any) -> Lowering:
-    lowering, specs, wanted, given, count, static = args[-6:]
+    lowering, single, specs, wanted, given, count, static = args[-7:]
     fixed = {i: x for i, _, x in static}
 
     def fn(*arrays: Any) -> tuple[Any, ...]:
         feed = iter(arrays)
         operands = [fixed[i] if i in fixed else next(feed) for i in range(count)]
         cotangents = [jnp.conj(next(feed)) if g else tape._zero(spec.aval) for g, spec in zip(given, specs)]
-        node = _Lone(lowering, wanted, specs)
+        node = _Lone(lowering, wanted, single)
         _, linear = tape.linearize(node, operands)  # type: ignore[arg-type]
         return tuple(jnp.conj(c) for c in linear.apply(linear.residuals, cotangents))
 
@@ -304,8 +304,8 @@ def _vjp_rule(*args: Any) -> Lowering:
 class _Lone:
     """As much of a node as `tape.linearize` reads."""
 
-    def __init__(self, lowering: Lowering, wanted: tuple[int, ...], specs: tuple[Any, ...]):
-        self.lowering, self.wanted, self.single = lowering, wanted, len(specs) == 1
+    def __init__(self, lowering: Lowering, wanted: tuple[int, ...], single: bool):
+        self.lowering, self.wanted, self.single = lowering, wanted, single
 
 
 def revive(segment: Segment, roots: Sequence[int]) -> list[Tensor]:
@@ -342,7 +342,8 @@ def _pull_inline(params: Any, arrays: Sequence[Any]) -> list[Tensor]:
     program, _, _, ends = params
     makers = program.producers
     avals = [makers[s].specs[s - makers[s].slot].aval for s in ends]
-    return [tensor_of(concrete(a, of)) for a, of in zip(pull_rule(*params).fn(*arrays), avals)]
+    with narrowing():
+        return [tensor_of(concrete(a, of)) for a, of in zip(pull_rule(*params).fn(*arrays), avals)]
 
 
 class _Numbers:

@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="operations, by their text in the table")
     args = parser.parse_args()
     tracegrad, torch = import_module("tracegrad"), import_module("torch")
+    torch.set_num_threads(1)  # its best for operations this small
     print(versions())
     contenders: dict[str, dict[str, Loop]] = {"tracegrad": of(tracegrad), "torch": of(torch), "jax": of_jax()}
     rows = []

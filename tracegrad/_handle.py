@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracegrad._device import Device
 from tracegrad._dtype import DType
-from tracegrad._engine import trace
+from tracegrad._engine import trace, trie
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval, Value, Variable, concrete
 from tracegrad._errors import UnsupportedError
@@ -179,17 +179,29 @@ def write(tensor: Tensor, result: Tensor) -> Tensor:
         if root is not None and root is not tensor:
             _write_under(root, tensor)
         for view in storage.others(tensor):
-            assert view._remake is not None
-            view._value = view._remake(root if root is not None else tensor)._value
-            view._version += 1
+            _remake(view, root if root is not None else tensor)
     return tensor
+
+
+def _remake(view: Tensor, root: Tensor) -> None:
+    """Make ``view`` anew; a view with a history keeps one, also where the write was made in ``no_grad``."""
+    before = trace.state.mode
+    assert view._remake is not None
+    if view._value.spec.wants and not before.grad:
+        trace.set_mode(trie.mode(True))
+    try:
+        view._value = view._remake(root)._value
+    finally:
+        if trace.state.mode is not before:
+            trace.set_mode(before)
+    view._version += 1
 
 
 def _replace(tensor: Tensor, value: Value) -> None:
     """Point ``tensor`` at ``value``; a leaf that wants gradients stays the same variable."""
     source = tensor._value.source
     if tensor._value.spec.wants and isinstance(source, Variable):
-        value = trace.mark_variable(value if not value.spec.wants else constant(value), source)
+        value = trace.mark_variable(value if not value.spec.wants else constant(value), source, again=True)
     tensor._value = value
     tensor._version += 1
 

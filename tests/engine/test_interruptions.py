@@ -80,7 +80,7 @@ def test_signal_handlers_that_record():
             inside = False
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
     try:
         for _ in range(150):
             np.testing.assert_allclose(chain(40).tolist(), expected(40), rtol=1e-4)

@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import starmap
@@ -32,7 +31,7 @@ from tracegrad._engine import report, sites, trie
 from tracegrad._engine.program import LEAF_ARRAY, Program
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
-from tracegrad._engine.trie import OP, Node
+from tracegrad._engine.trie import Node
 from tracegrad._engine.value import Value
 
 _lock = threading.RLock()
@@ -85,7 +84,7 @@ def _run(trace: Trace, node: Node) -> None:
         leaves = [values[n] for n in _leaf_slots(node)]
         numbers = _numbers(trace, node)
         if trace.inline:
-            program = Program(node, frozenset(live), frozenset(), trace.reason, ("", 0), inline=True)
+            program = Program(node, frozenset(live), trace.reason, ("", 0), inline=True)
             run = trace.run = Run(program, live, leaves)
             with narrowing():
                 run.results.append(program.replay([*numbers, *(_inline_leaf(v.array) for v in leaves)]))
@@ -94,7 +93,11 @@ def _run(trace: Trace, node: Node) -> None:
             arrays = _arguments(program, leaves)
             run = trace.run = Run(program, live, leaves)
             start = time.perf_counter()
-            run.results.extend(starmap(program.call, ((*numbers, *arrays),)))
+            if numbers:
+                with jax.enable_x64(True):  # packed numbers are NumPy arrays of 64 bits, which JAX would narrow
+                    run.results.extend(starmap(program.call, ((*numbers, *arrays),)))
+            else:
+                run.results.extend(starmap(program.call, (arrays,)))
             del arrays
             program.record.run_seconds += time.perf_counter() - start
             program.record.runs += 1
@@ -141,12 +144,14 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     where = sites.user_line()
     arrays = [v.array for v in leaves]
     while True:
-        program = Program(node, wanted, _matching(donated, leaves, node, wanted), trace.reason, where)
+        program = Program(node, wanted, trace.reason, where)
+        program.donated = frozenset(donated & program.heirs().keys())
         traced = program.trace([*numbers, *arrays])
         still_needed = program.leaves_needed_after()
         if not (program.donated & still_needed):
             break
         donated -= still_needed
+    program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)
     program.compile(traced)
     known.append(program)
@@ -154,21 +159,6 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     for step in program.path:
         step.stamp = stamp
     return program
-
-
-def _matching(donated: set[int], leaves: list[Value], node: Node, live: frozenset[int]) -> frozenset[int]:
-    """Return those donated leaves that an output can take the memory of."""
-    outputs: Counter[Any] = Counter()
-    for step in node.path():
-        if step.kind >= OP:
-            outputs.update(spec.aval for slot, spec in enumerate(step.specs, step.slot) if slot in live)
-    chosen = set()
-    for i in sorted(donated):
-        of = leaves[i].spec.aval
-        if outputs[of]:
-            outputs[of] -= 1
-            chosen.add(i)
-    return frozenset(chosen)
 
 
 @contextmanager

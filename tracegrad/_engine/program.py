@@ -24,8 +24,7 @@ LEAF_ARRAY, OUTPUT, CONSTANT = range(3)
 class Program:
     """The path to ``node`` compiled for the slots in ``live``."""
 
-    def __init__(self, node: Node, live: frozenset[int], donated: frozenset[int], reason: str, where: tuple[str, int],
-                 inline: bool = False):  # fmt: skip
+    def __init__(self, node: Node, live: frozenset[int], reason: str, where: tuple[str, int], inline: bool = False):  # fmt: skip
         self.node = node
         self.inline = inline  # replayed in somebody else's JAX trace, once
         self.live = live
@@ -33,7 +32,7 @@ class Program:
         self.producers = tape.producers(self.path)
         self.leaf_slots = tuple(n.slot for n in self.path if n.kind == LEAF)
         self._plan()
-        self.donated = donated  # positions among ``leaf_slots``
+        self.donated: frozenset[int] = frozenset()  # positions among ``leaf_slots``
         #: slot -> (kind, index) of every live slot: what to hand to the values after a run.
         self.places: dict[int, tuple[int, int]] = {}
         #: (kind, index) of every residual array of the segment, in `Linear.residuals` order per kept node.
@@ -43,7 +42,7 @@ class Program:
         self.constants: list[Any] = []
         self.traversals: dict[Any, Any] = {}  # see `Segment.traversal`
         self.call: Any = None
-        self.record = report.Record(sum(n.kind == OP for n in self.path), where, reason, len(donated))
+        self.record = report.Record(sum(n.kind == OP for n in self.path), where, reason)
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -95,6 +94,36 @@ class Program:
                 if node.kind != BACKWARD:
                     needed.update(x for x in node.inputs if type(x) is int)
         return found[::-1]
+
+    def heirs(self) -> dict[int, int]:
+        """Return, by position, the leaves whose memory an output can take over, each with that output's slot.
+
+        The heir of a leaf is the output of the op that reads it last which stands where the leaf stands among the
+        operands of the same aval: an optimizer's new parameter takes the memory of the old one.
+        """
+        position = {slot: i for i, slot in enumerate(self.leaf_slots)}
+        last: dict[int, Node] = {}
+        for node in self.run_nodes:
+            for x in node.inputs:
+                if type(x) is int and x in position:
+                    last[x] = node
+        alias = {n.slot: n.inputs[0] for n in self.path if n.kind == VARIABLE}
+        kept = {alias.get(s, s) for s in self.live}
+        found: dict[int, int] = {}
+        for node in self.run_nodes:
+            if node.kind != OP:
+                continue
+            outs: dict[Any, list[int]] = {}
+            for slot, spec in enumerate(node.specs, node.slot):
+                outs.setdefault(spec.aval, []).append(slot)
+            for x in node.inputs:
+                if type(x) is int and last.get(x) is node:
+                    free = outs.get(self.producers[x].spec.aval)
+                    if free:
+                        slot = free.pop(0)
+                        if slot in kept and self.producers[x].kind == LEAF:
+                            found.setdefault(position[x], slot)
+        return found
 
     def leaves_needed_after(self) -> set[int]:
         """Return the positions of the leaves whose arrays are still wanted after a run: they cannot be donated."""
@@ -168,6 +197,11 @@ class Program:
                     self.constants.append(array)
             return found
 
+        # JAX gives the memory of donated leaves to outputs of the same aval in order, so the heirs come first.
+        heirs = self.heirs()
+        first = [heirs[i] for i in sorted(self.donated)]
+        for slot in first:
+            put(env[slot])
         for slot in sorted({*self.live, *self.anchors}):
             spec = self.producers[slot].specs[slot - self.producers[slot].slot]
             array = env[slot]
@@ -222,13 +256,10 @@ class Program:
         """Call with JAX's checks, which build its C++ entry; later calls go there straight.
 
         That skips a Python frame, and with it the one place where an interrupt could come between the run and the
-        storing of its outputs. Packed numbers are NumPy arrays of 64 bits, which JAX would narrow outside x64.
+        storing of its outputs.
         """
-        with jax.enable_x64(True):
-            outs = self._compiled(*args)
-        direct = getattr(self._compiled, "_call", None)
-        if direct is not None and not (self.node.floats or self.node.ints):
-            self.call = direct
+        outs = self._compiled(*args)
+        self.call = getattr(self._compiled, "_call", None) or self._compiled
         return outs
 
     def _say_slow(self) -> None:

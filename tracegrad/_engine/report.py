@@ -19,7 +19,7 @@ class Record:
     ops: int  # recorded operations in it
     where: tuple[str, int]  # the user's file and line of the flush
     reason: str  # why it was flushed
-    donated: int  # inputs donated
+    donated: int = 0  # inputs donated
     runs: int = 0
     trace_seconds: float = 0.0
     compile_seconds: float = 0.0  # lowering and compiling

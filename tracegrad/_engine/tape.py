@@ -64,12 +64,7 @@ def reach(path: Sequence[Node], roots: Sequence[int],
     Without ``targets`` it ends in every leaf that wants gradients. With them, only what lies on a way to one of them
     is pulled through; leaves are among the ways where their slot is in ``targets``.
     """
-    leads: set[int] | None = None
-    if targets is not None:
-        leads = set(targets)
-        for node in path:
-            if node.kind == OP and any(node.inputs[i] in leads for i in node.wanted):
-                leads.update(range(node.slot, node.end))
+    leads = None if targets is None else ways(path, targets)
     needed = set(roots)
     traversed: set[int] = set()
     ends: list[int] = []
@@ -85,6 +80,15 @@ def reach(path: Sequence[Node], roots: Sequence[int],
                 traversed.add(node.depth)
                 needed.update(node.inputs[i] for i in node.wanted)
     return frozenset(traversed), ends[::-1]
+
+
+def ways(path: Sequence[Node], targets: set[int]) -> set[int]:
+    """Return ``targets`` and every slot computed from them: what gradients to them pass through."""
+    leads = set(targets)
+    for node in path:
+        if node.kind == OP and any(node.inputs[i] in leads for i in node.wanted):
+            leads.update(range(node.slot, node.end))
+    return leads
 
 
 def linearize(node: Node, operands: Sequence[Any]) -> tuple[tuple[Any, ...], Linear]:

@@ -337,9 +337,8 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     if node.weight >= config.max_pending:
         _flush(trace, f"{node.weight} pending operations")
         return None
-    if node.mode.grad and any(v is not None and v.array is None and v.source is not None for v in values):
-        # A new variable is made concrete before its first use: what made it (the initialisation of a model, an
-        # in-place update) runs once and must not be compiled into the program that uses it every step.
+    if node.mode.grad and any(v is not None and v.array is None and v.source is not None and _cuts(trace, v)
+                              for v in values):  # fmt: skip
         _flush(trace, "a new variable is used")
         return None
     numbers = tuple(_number_key(x) for x in operands if not hasattr(x, "_value"))
@@ -367,6 +366,19 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     if site is not None and not changing:
         site.static.append((node, tuple(key)))
     return node.kids.setdefault(tuple(key), kid)
+
+
+def _cuts(trace: Trace, variable: Value) -> bool:
+    """Whether a pending variable is made concrete before it is first used, by a flush.
+
+    What made it (the initialisation of a model, an in-place update) must not be compiled into the program that uses
+    it. A new variable that recurs in the middle of a step is part of the step: only the first sighting cuts.
+    """
+    node = trace.node.real
+    while node.slot > variable.slot or node.kind != VARIABLE:
+        assert node.parent is not None
+        node = node.parent
+    return trace.has_backward or node.key[2] or not node.stamp
 
 
 def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | Number], values: list[Any],
@@ -409,8 +421,8 @@ def _grow_leaf(node: Node, spec: Spec) -> Node:
     return node.kids.setdefault(spec, kid)
 
 
-def mark_variable(value: Value, variable: Variable) -> Value:
-    """Return ``value`` as a leaf of the tape that gradients of ``variable`` go to."""
+def mark_variable(value: Value, variable: Variable, again: bool = False) -> Value:
+    """Return ``value`` as a leaf of the tape that gradients of ``variable`` go to, ``again`` after a write to it."""
     if value.array is not None:
         fresh = Value()
         fresh.trace, fresh.slot, fresh.array = None, -1, value.array
@@ -421,10 +433,12 @@ def mark_variable(value: Value, variable: Variable) -> Value:
         slot = value.slot if value.trace is trace else enter(trace, value)
         node = trace.node
         if trace.closed or value.array is not None:
-            return mark_variable(value, variable)
-        key = ("variable", slot)
+            return mark_variable(value, variable, again)
+        key = ("variable", slot, again)
         kid = node.real.kids.get(key)
-        if kid is None:
+        if kid is not None:
+            kid.stamp = max(kid.stamp, 1)
+        else:
             kid = Node(node.real, key, VARIABLE, node.real.mode)
             kid.inputs = (slot,)
             kid.give((value.spec.aval.wanting,))

@@ -312,9 +312,14 @@ def _entropy(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction:
         d = jnp.where(jnp.expand_dims(t != ignore, axis), d * scale, jnp.zeros((), wide)).astype(x.dtype.np)
         return (d, None) if w is None else (d, None, None)
 
-    two_dims = x.ndim > 2
-    name = "AddBackward0" if smoothing else "NllLoss2DBackward0" if two_dims else "NllLossBackward0"
+    name = "AddBackward0" if smoothing else _nll_name(x, reduction)
     return Lowering(lambda a, t, w=None: run(a, t, w)[0].astype(x.dtype.np), forward, backward, name)
+
+
+def _nll_name(x: Aval, reduction: str) -> str:
+    if x.ndim <= 2:
+        return "NllLossBackward0"
+    return "ViewBackward0" if x.ndim == 3 and reduction == "none" else "NllLoss2DBackward0"
 
 
 def _check_classes(x: Aval, target: Aval, weight: Aval | None) -> int:
@@ -322,11 +327,13 @@ def _check_classes(x: Aval, target: Aval, weight: Aval | None) -> int:
     if x.ndim == 0:
         raise RuntimeError("input tensor should be 1D or 2D")
     axis = 0 if x.ndim == 1 else 1
+    if x.ndim <= 2 and target.ndim > 1:
+        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if target.dtype not in (_dtype.int64, _dtype.uint8):
         raise RuntimeError(f"expected target dtype to be Long or Byte, but got {type_name(target.dtype)}")
     expected = (*x.shape[:axis], *x.shape[axis + 1 :])
     if target.shape != expected:
-        if x.ndim == 1 or (x.ndim == 2 and target.ndim > 1):
+        if x.ndim == 1:
             raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
         if target.ndim == 0 or x.shape[0] != target.shape[0]:
             got = target.shape[0] if target.ndim else 1
@@ -334,7 +341,7 @@ def _check_classes(x: Aval, target: Aval, weight: Aval | None) -> int:
         if target.ndim != x.ndim - 1:
             raise RuntimeError(
                 f"only batches of spatial targets supported ({x.ndim - 1}D tensors) but got targets of "
-                f"size: : {list(target.shape)}"
+                f"dimension: {target.ndim}"
             )
         raise RuntimeError(f"size mismatch (got input: {list(x.shape)} , target: {list(target.shape)}")
     if weight is not None and weight.shape != (x.shape[axis],):
@@ -425,7 +432,7 @@ def _nll_weighted(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduc
         total = jnp.sum(each)
         return (total / jnp.sum(counts) if reduction == "mean" else total).astype(a.dtype)
 
-    return Lowering(fn, name="NllLoss2DBackward0" if x.ndim > 2 else "NllLossBackward0")
+    return Lowering(fn, name=_nll_name(x, reduction))
 
 
 # -- probabilities -----------------------------------------------------------------------------------------------------
@@ -522,6 +529,9 @@ def _bce_logits(x: Aval, target: Aval, *given: Any) -> Lowering:
     *weights, reduction, weighted = given
     dtype = rules.result_type((x, target, *weights))
     require_floating(x, "log_sigmoid_cpu")
+    if not target.dtype.is_inexact:
+        kinds = type_name(x.dtype), type_name(target.dtype)
+        raise RuntimeError(f"result type {kinds[0]} can't be cast to the desired output type {kinds[1]}")
     for w in weights:
         rules.broadcast(x, w)
     wide = opmath(dtype)

@@ -45,7 +45,7 @@ class Sweep:
         self.heap: list[tuple[int, int, Segment]] = []
         self.targets = targets
         self.order: list[Variable] = []  # the variables, in the order in which they were reached
-        self.retained: list[tuple[Any, Tensor]] = []
+        self.revived: list[tuple[Tensor, SegmentOutput]] = []  # asked for, and recorded anew
         if targets is not None:
             self.wanted_sources = {id(t._value.source) for t in targets if t._value.source is not None}
 
@@ -109,6 +109,9 @@ class Sweep:
         for slot, handle in current.retained.items():
             if handle() is not None:
                 inner[slot] = handle
+        for tensor, output in self.revived:
+            if tensor._value.trace is current and tensor._value.array is None:
+                inner[tensor._value.slot] = output
         if self.targets is None:
             return (None, tuple(inner)), inner
         explicit = set()
@@ -129,6 +132,9 @@ class Sweep:
         """Hand a gradient to a tensor inside the tape: a target, or a handle that retains its gradient."""
         if isinstance(who, Handle):
             self._note(id(who), gradient)
+            return
+        if isinstance(who, SegmentOutput):
+            self._deliver_output(who, gradient)
             return
         handle = who()
         if handle is not None:
@@ -171,11 +177,13 @@ class Sweep:
                 raise RuntimeError(_FREED)
             for slot in roots:
                 who = segment.outputs.get(slot)
-                if who is not None and slot not in ends:
+                if who is not None and slot not in ends and not self.create_graph:
                     self._deliver_output(who, waiting[slot])
             if self.create_graph:
-                revived = revive(segment, roots)
-                self.start(revived, [waiting[s] for s in roots])
+                inside = [s for s in segment.outputs if targets is not None and s in targets and s in (*ends, *roots)]
+                revived = revive(segment, (*roots, *inside))
+                self.revived += [(t, segment.outputs[s]) for t, s in zip(revived[len(roots) :], inside)]
+                self.start(revived[: len(roots)], [waiting[s] for s in roots])
                 continue
             if not ends:
                 continue
@@ -228,6 +236,7 @@ class Sweep:
         targets, inner = self._inner_targets(current)
         wanted = None if targets[0] is None else set(targets[0]) | set(inner)
         traversed, _ = tape.reach(path, slots, wanted)
+        leads = None if wanted is None else tape.ways(path, wanted)
         if not traversed.isdisjoint(tape.freed(path)):
             raise RuntimeError(_FREED)
         handles = {slot: tensor_of(values[slot]) for d in traversed for slot in _touched(path[d])}
@@ -241,7 +250,8 @@ class Sweep:
             if all(c is None for c in outs):
                 continue
             operands = _operands(node, handles, current)
-            for i, gradient in zip(node.wanted, vjp(node, operands, outs)):
+            wanted_inputs = tuple(i for i in node.wanted if leads is None or node.inputs[i] in leads)
+            for i, gradient in zip(wanted_inputs, vjp(node, wanted_inputs, operands, outs)):
                 slot = node.inputs[i]
                 flowing[slot] = add(flowing[slot], gradient) if slot in flowing else gradient
         for slot, gradient in flowing.items():
@@ -276,12 +286,13 @@ def _add(a: Aval, b: Aval) -> Lowering:
     return Lowering(lambda x, y: x + y, name="AddBackward0", saves=False)
 
 
-def vjp(node: Node, operands: Sequence[Any], cotangents: Sequence[Tensor | None]) -> list[Tensor]:
-    """Record the VJP of ``node`` as an op of its operands and cotangents."""
+def vjp(node: Node, wanted: tuple[int, ...], operands: Sequence[Any],
+        cotangents: Sequence[Tensor | None]) -> list[Tensor]:  # fmt: skip
+    """Record the VJP of ``node`` for its operands ``wanted`` as an op of its operands and cotangents."""
     given = tuple(c is not None for c in cotangents)
     static = tuple((i, type(x), x) for i, x in enumerate(operands) if not isinstance(x, (Handle, Input)))
     dynamic = [x for x in operands if isinstance(x, (Handle, Input))]
-    params = (node.lowering, node.single, node.specs, node.wanted, given, len(operands), static)
+    params = (node.lowering, node.single, node.specs, wanted, given, len(operands), static)
     result = trace.record(_vjp_rule, params, *dynamic, *[c for c in cotangents if c is not None])
     return list(result)
 

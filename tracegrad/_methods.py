@@ -1,7 +1,7 @@
 """The methods of tensors that are ops. Written by ``python -m tracegrad._ops._generate``."""
 
 from tracegrad._handle import Handle
-from tracegrad._ops import activation, blending, creation, gathering, indexing, linalg, math, pointwise, random, rearranging, reduction, shape, sorting, splitting
+from tracegrad._ops import activation, blending, creation, gathering, indexing, linalg, math, pointwise, random, rearranging, reduction, rounding, shape, sorting, splitting
 from tracegrad._ops._declare import inplace
 
 
@@ -122,8 +122,6 @@ class Methods(Handle):
     atan2_ = inplace(math.atan2)
     atanh = math.atanh
     atanh_ = inplace(math.atanh)
-    ceil = math.ceil
-    ceil_ = inplace(math.ceil)
     conj = math.conj
     copysign = math.copysign
     copysign_ = inplace(math.copysign)
@@ -147,20 +145,8 @@ class Methods(Handle):
     exp2_ = inplace(math.exp2)
     expm1 = math.expm1
     expm1_ = inplace(math.expm1)
-    fix = math.trunc
-    fix_ = inplace(math.trunc)
-    floor = math.floor
-    floor_ = inplace(math.floor)
-    frac = math.frac
-    frac_ = inplace(math.frac)
     hypot = math.hypot
     hypot_ = inplace(math.hypot)
-    isfinite = math.isfinite
-    isinf = math.isinf
-    isnan = math.isnan
-    isneginf = math.isneginf
-    isposinf = math.isposinf
-    isreal = math.isreal
     lgamma = math.lgamma
     lgamma_ = inplace(math.lgamma)
     log = math.log
@@ -179,8 +165,6 @@ class Methods(Handle):
     rad2deg_ = inplace(math.rad2deg)
     reciprocal = math.reciprocal
     reciprocal_ = inplace(math.reciprocal)
-    round = math.round
-    round_ = inplace(math.round)
     rsqrt = math.rsqrt
     rsqrt_ = inplace(math.rsqrt)
     sgn = math.sgn
@@ -202,8 +186,6 @@ class Methods(Handle):
     tan_ = inplace(math.tan)
     tanh = math.tanh
     tanh_ = inplace(math.tanh)
-    trunc = math.trunc
-    trunc_ = inplace(math.trunc)
     xlogy = math.xlogy
     xlogy_ = inplace(math.xlogy)
 
@@ -337,6 +319,26 @@ class Methods(Handle):
     std = reduction.std
     sum = reduction.sum
     var = reduction.var
+
+    # rounding
+    ceil = rounding.ceil
+    ceil_ = inplace(rounding.ceil)
+    fix = rounding.trunc
+    fix_ = inplace(rounding.trunc)
+    floor = rounding.floor
+    floor_ = inplace(rounding.floor)
+    frac = rounding.frac
+    frac_ = inplace(rounding.frac)
+    isfinite = rounding.isfinite
+    isinf = rounding.isinf
+    isnan = rounding.isnan
+    isneginf = rounding.isneginf
+    isposinf = rounding.isposinf
+    isreal = rounding.isreal
+    round = rounding.round
+    round_ = inplace(rounding.round)
+    trunc = rounding.trunc
+    trunc_ = inplace(rounding.trunc)
 
     # shape
     adjoint = shape.adjoint

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from tracegrad import _dtype
 from tracegrad._device import Device
@@ -19,7 +20,7 @@ from tracegrad._engine.value import Variable, aval, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._handle import Handle, as_view, check_inplace, constant, detach, tensor_of, want_grad, write
 from tracegrad._methods import Methods
-from tracegrad._ops import creation, indexing, linalg, pointwise, shape
+from tracegrad._ops import blending, creation, indexing, linalg, math, pointwise, rearranging, shape, splitting
 from tracegrad._ops._declare import cast_rule, inplace
 from tracegrad._ops._filling import copy_rule, fill_rule
 from tracegrad._printing import tensor_repr
@@ -140,7 +141,7 @@ class Tensor(Methods):
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 
-    def jax(self) -> jax.Array:
+    def jax(self) -> Array:
         """Return the elements as a ``jax.Array``. Later in-place ops do not change it."""
         array = trace.force(self._value)
         if type(array) is np.ndarray:
@@ -149,14 +150,14 @@ class Tensor(Methods):
 
     __array_priority__ = 1000  # NumPy arrays on the left leave the operator to us
 
-    def __jax_array__(self) -> jax.Array:
+    def __jax_array__(self) -> Array:
         return self.jax()
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.jax().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
-        return self.jax().__dlpack_device__()
+        return self.jax().__dlpack_device__()  # type: ignore[attr-defined]
 
     def __bool__(self) -> bool:
         count = self._value.spec.aval.numel
@@ -188,10 +189,10 @@ class Tensor(Methods):
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return iter(shape.unbind(self))
+        return iter(splitting.unbind(self))
 
     def __contains__(self, element: Any) -> bool:
-        return bool(pointwise.eq(self, element).any())  # type: ignore[attr-defined]
+        return bool(pointwise.eq(self, element).any())
 
     # -- shape and type --------------------------------------------------------------------------------------------
 
@@ -252,6 +253,21 @@ class Tensor(Methods):
         return self.device.type == "cuda"
 
     @property
+    def real(self) -> Tensor:
+        """The real part; of a real tensor, the tensor itself."""
+        return math.real(self)
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part."""
+        return math.imag(self)
+
+    @property
+    def mH(self) -> Tensor:
+        """The tensor with its last two dimensions swapped, conjugated."""
+        return math.conj(self.mT)
+
+    @property
     def T(self) -> Tensor:
         """The tensor with its dimensions reversed."""
         return shape.permute(self, tuple(range(self.ndim - 1, -1, -1)))
@@ -283,7 +299,7 @@ class Tensor(Methods):
             result = trace.record(cast_rule, (dtype,), result)
         if device is not None and Device(device).type != self.device.type:
             result = _move(result, Device(device))
-        return shape.clone(result) if copy and result is self else result
+        return rearranging.clone(result) if copy and result is self else result
 
     def type(self, dtype: DType | str | None = None) -> Any:
         """Return the name of the tensor's type, such as ``torch.FloatTensor``, or the tensor with another dtype."""
@@ -342,6 +358,10 @@ class Tensor(Methods):
     def cuda(self) -> Tensor:
         """Return this tensor on the first GPU."""
         return self.to("cuda")
+
+    def where(self, condition: Tensor, other: Any) -> Tensor:
+        """Return this tensor's elements where ``condition`` holds, else those of ``other``."""
+        return blending.where(condition, self, other)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Programs: a recorded path as one compiled JAX function, with what it returns and donates fixed when it is compiled."""
+"""Programs: a recorded path as one compiled JAX function; what it returns and donates is fixed when it is compiled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ LEAF_ARRAY, OUTPUT, CONSTANT = range(3)
 class Program:
     """The path to ``node`` compiled for the slots in ``live``."""
 
-    def __init__(self, node: Node, live: frozenset[int], reason: str, where: tuple[str, int], inline: bool = False):  # fmt: skip
+    def __init__(self, node: Node, live: frozenset[int], reason: str, where: tuple[str, int],
+                 inline: bool = False):  # fmt: skip
         self.node = node
         self.inline = inline  # replayed in somebody else's JAX trace, once
         self.live = live

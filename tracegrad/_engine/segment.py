@@ -70,7 +70,8 @@ class Segment:
             found = self.outputs[slot] = SegmentOutput(self, slot)
         return found
 
-    def traversal(self, roots: tuple[int, ...], targets: frozenset[int] | None) -> tuple[frozenset[int], tuple[int, ...]]:
+    def traversal(self, roots: tuple[int, ...],
+                  targets: frozenset[int] | None) -> tuple[frozenset[int], tuple[int, ...]]:  # fmt: skip
         """Return the nodes pulled through from ``roots``, and the slots whose gradients come out."""
         cache = self.program.traversals
         found = cache.get((roots, targets))

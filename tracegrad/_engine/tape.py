@@ -126,7 +126,7 @@ def linearize(node: Node, operands: Sequence[Any]) -> tuple[tuple[Any, ...], Lin
 
 
 def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[int, Linear]) -> dict[int, Any]:
-    """Carry ``cotangents`` (slot -> array) back through ``nodes``, given in recorded order; return those of all slots."""
+    """Carry ``cotangents`` (slot -> array) back through ``nodes``, in recorded order; return those of all slots."""
     flowing = {slot: _conj(c) for slot, c in cotangents.items()}
     for node in reversed(nodes):
         outs = [flowing.get(slot) for slot in range(node.slot, node.end)]

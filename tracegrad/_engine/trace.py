@@ -2,8 +2,8 @@
 
 NOTE [One commit] An op changes the trace in two adjacent stores, ``trace.values[slot] = value`` and
 ``trace.node = kid``, after checking that ``trace.node`` is still the node it looked up. CPython runs signal handlers,
-finalizers' garbage collections and other threads at calls and at loop ends only, never between these three
-steps; so whatever ran before them (a ``__del__`` that records, a handler, another thread that flushed this trace) shows as a changed
+garbage collections and other threads at calls and at loop ends only, never between these three steps; so whatever ran
+before them (a ``__del__`` that records, a handler, another thread that flushed this trace) shows as a changed
 ``trace.node``, and the op is recorded again. An interrupt leaves at worst an entry beyond ``node.end``, which the next
 record overwrites. No lock, no repair.
 """

@@ -1,7 +1,7 @@
 """Writes ``tracegrad/_methods.py`` and ``tracegrad/_functions.py`` from the op table.
 
-``python -m tracegrad._ops._generate`` writes them, ``--check`` fails where they are not up to date. They are plain aliases in
-plain Python, so editors and type checkers see every signature and every docstring.
+``python -m tracegrad._ops._generate`` writes them, ``--check`` fails where they are not up to date. They are plain
+aliases in plain Python, so editors and type checkers see every signature and every docstring.
 """
 
 from __future__ import annotations

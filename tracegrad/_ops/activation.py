@@ -262,7 +262,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 @_named("hardswish_cpu", "HardswishBackward0")
 def _hardswish(x: Any) -> Any:
     inner = jnp.where((x > -3) & (x < 3), x, jnp.zeros((), x.dtype))  # no infinity on the branch that is not taken
-    return jnp.where(x <= -3, jnp.zeros((), x.dtype), jnp.where(x >= 3, x, inner * (inner + 3) / 6))
+    return jnp.where(x <= -3, x * 0, jnp.where(x >= 3, x, inner * (inner + 3) / 6))
 
 
 @op(method=False, function=False)

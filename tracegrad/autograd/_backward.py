@@ -72,9 +72,9 @@ class Sweep:
         with trace.collection_paused:
             current = state.trace
             slots, cts = [], []
-            for root, c in zip(roots, cotangents):
+            for c in cotangents:
                 cts.append(trace.enter(current, c._value) if c._value.trace is not current else c._value.slot)
-            for root, c in zip(roots, cotangents):
+            for root in roots:
                 if root._value.trace is not current or current.closed or root._value.array is not None:
                     self.start(roots, cotangents)  # it was flushed meanwhile
                     return

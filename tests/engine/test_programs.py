@@ -173,3 +173,23 @@ def test_eager_mode_gives_the_same(n):
         eager = run()
     np.testing.assert_allclose(lazy[0], eager[0], rtol=1e-6)
     np.testing.assert_allclose(lazy[1], eager[1], rtol=1e-6)
+
+
+def test_parameters_are_donated_after_a_read_between_forward_and_backward():
+    w = nn.Parameter(torch.randn(8, 8))
+    opt = torch.optim.SGD([w], lr=0.1)
+    x = torch.randn(4, 8)
+    for _ in range(4):
+        opt.zero_grad()
+        loss = ((x @ w) ** 2).sum()
+        loss.item()
+        loss.backward()
+        opt.step()
+    before = w._value.array
+    pointer = before.unsafe_buffer_pointer()
+    del before
+    loss = ((x @ w) ** 2).sum()
+    loss.item()
+    loss.backward()
+    opt.step()
+    assert w.jax().unsafe_buffer_pointer() == pointer

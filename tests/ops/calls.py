@@ -118,6 +118,8 @@ def to_numpy(t: Any) -> Any:
     if t is None or not hasattr(t, "detach"):
         return t
     t = t.detach()
+    if getattr(t, "_is_zerotensor", bool)():  # PyTorch's zeros without elements
+        return np.zeros(tuple(t.shape), name_of(t.dtype))
     t = t.resolve_conj() if hasattr(t, "resolve_conj") else t
     return np.asarray(t.tolist(), name_of(t.dtype)).reshape(tuple(t.shape))
 

@@ -25,7 +25,7 @@ class Sample:
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
-    smooth: bool = True  # differentiable at this point: central differences agree
+    smooth: bool = True  # not a point where PyTorch has a convention of its own: there others may disagree
 
     def __repr__(self) -> str:
         shown = [_show(a) for a in self.args] + [f"{k}={_show(v)}" for k, v in self.kwargs.items()]
@@ -119,13 +119,13 @@ register("acosh arccosh", lambda: [s(pos(2, 3) + 1.5), s(pos() + 1.5), s(i1(3) +
 register("abs neg exp sqrt sin cos tanh sgn angle conj real imag square reciprocal log positive isnan clone",
          lambda: [s(c(2, 3)), s(c())])  # fmt: skip
 register("logit", lambda: [s(unit(4), eps=0.25)])
-register("round", lambda: [s(f(3) * 10, decimals=1), s(f(3) * 100, decimals=-1), s(np.array([0.5, 1.5, 2.5, -0.5]))])
+register("round", lambda: [s(f(3) * 10, decimals=1), s(f(3) * 100, decimals=-1), kink(np.array([0.5, 1.5, 2.5, -0.5]))])
 register("elu celu", lambda: [s(f(2, 3), alpha=0.5)])
 register("leaky_relu", lambda: [s(f(2, 3), 0.2)])
 register("hardtanh", lambda: [s(f(2, 3), -0.5, 0.7)])
 register("softplus", lambda: [s(f(2, 3), beta=2.0, threshold=1.0)])
 register("gelu", lambda: [s(f(2, 3), approximate="tanh"), s(f32(2, 3), approximate="tanh")])
-register("nan_to_num", lambda: [s(np.array([1.0, np.nan, np.inf, -np.inf]), nan=2.0, posinf=3.0)])
+register("nan_to_num", lambda: [kink(np.array([1.0, np.nan, np.inf, -np.inf]), nan=2.0, posinf=3.0)])
 register("glu", lambda: [s(f(2, 4)), s(f(4, 2), dim=0), s(f(3)), s(f())])
 register("softmax log_softmax softmin", lambda: [s(f(2, 3), dim=1), s(f(2, 3), dim=0), s(f(2, 3, 2), dim=-2), s(f(), dim=0),
          s(f(0, 3), dim=1), s(f(2, 0), dim=1), s(f32(3), dim=0, dtype=Dtype("float64")), s(i(3), dim=0), s(f(2), dim=2),
@@ -294,7 +294,7 @@ register("bilinear", lambda: [s(f(2, 3), f(2, 2), f(4, 3, 2), f(4)), s(f(2, 3), 
 
 # -- networks --
 
-register("embedding", lambda: [s(below(4, 2, 3), f(4, 2)), s(below(4, 3), f(4, 2), padding_idx=1), s(np.array([1, 1, 1]), f(4, 2)), s(f(2), f(4, 2))])
+register("embedding", lambda: [s(below(4, 2, 3), f(4, 2)), kink(below(4, 3), f(4, 2), padding_idx=1), s(np.array([1, 1, 1]), f(4, 2)), s(f(2), f(4, 2))])
 register("conv1d", lambda: [s(f(2, 2, 6), f(3, 2, 3), f(3)), s(f(2, 2, 7), f(4, 1, 3), stride=2, padding=1, groups=2), s(f(2, 6), f(3, 2, 2)), s(f(1, 2, 7), f(2, 2, 2), dilation=2, padding="same"), s(f(1, 3, 4), f(2, 2, 2))])
 register("conv2d", lambda: [s(f(2, 2, 4, 5), f(3, 2, 2, 3), f(3)), s(f(1, 2, 5, 5), f(4, 1, 3, 3), None, 2, 1, 1, 2), s(f(2, 4, 4), f(2, 2, 2, 2)), s(f(1, 1, 5, 5), f(1, 1, 2, 2), dilation=(2, 1), padding=(1, 0)), s(f(1, 1, 4, 4), f(1, 1, 3, 3), padding="same"), s(f(1, 3, 4, 4), f(2, 2, 2, 2)), s(f(1, 1, 2, 2), f(1, 1, 3, 3))])
 register("conv3d", lambda: [s(f(1, 1, 3, 3, 3), f(2, 1, 2, 2, 2))])

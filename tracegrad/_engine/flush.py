@@ -110,7 +110,7 @@ def _run(trace: Trace, node: Node) -> None:
 def _hand_out(trace: Trace, run: Run) -> None:
     program, outs, values = run.program, run.results[0], trace.values
     if program.has_graph and run.segment is None:
-        run.segment = Segment(program, trace.values, (trace.floats, trace.ints), outs, [v.array for v in run.leaves])
+        run.segment = Segment(program, trace.values, (trace.floats, trace.ints), outs, run.leaves)
         for slot, handle in trace.retained.items():
             run.segment.output(slot).retains = handle
     places = program.places
@@ -126,7 +126,7 @@ def _hand_out(trace: Trace, run: Run) -> None:
 
 def _release(trace: Trace) -> None:
     trace.final = trace.run = None
-    trace.values, trace.floats, trace.ints, trace.arrays, trace.retained = {}, {}, {}, {}, {}
+    trace.values, trace.floats, trace.ints, trace.retained = {}, {}, {}, {}
 
 
 # -- finding or compiling the program ----------------------------------------------------------------------------------
@@ -140,9 +140,9 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
         if live <= program.live:
             return program
     wanted = live.union(*(program.live for program in known))
-    donated = _unshared(leaves)
-    where = sites.user_line()
     arrays = [v.array for v in leaves]
+    donated = _unshared(leaves, arrays)
+    where = sites.user_line()
     while True:
         program = Program(node, wanted, trace.reason, where)
         program.donated = frozenset(donated & program.heirs().keys())
@@ -206,12 +206,8 @@ def _held(values: dict[int, Value], end: int) -> list[int]:
     return [s for s, v in values.items() if v.array is None and count(v) > _DEAD and s < end]
 
 
-def _value_counts(leaves: list[Value]) -> list[int]:
-    return [sys.getrefcount(v) for v in leaves]
-
-
-def _array_counts(leaves: list[Value]) -> list[int]:
-    return [sys.getrefcount(v.array) for v in leaves]
+def _counts(objects: list[Any]) -> list[int]:
+    return list(map(sys.getrefcount, objects))
 
 
 def _calibrate() -> tuple[int, int, int]:
@@ -226,7 +222,8 @@ def _calibrate() -> tuple[int, int, int]:
     leaf.array = object()
     leaves, by_slot = [leaf], {0: leaf}
     del leaf
-    result = held[0], _value_counts(leaves)[0], _array_counts(leaves)[0]
+    arrays = [v.array for v in leaves]
+    result = held[0], _counts(leaves)[0], _counts(arrays)[0]
     del by_slot
     return result
 
@@ -234,21 +231,20 @@ def _calibrate() -> tuple[int, int, int]:
 _DEAD, _LONE_VALUE, _LONE_ARRAY = _calibrate()
 
 
-def _unshared(leaves: list[Value]) -> set[int]:
+def _unshared(leaves: list[Value], arrays: list[Any]) -> set[int]:
     """Return the positions of the leaves that nothing but the trace refers to."""
-    counts = zip(_value_counts(leaves), _array_counts(leaves))
+    counts = zip(_counts(leaves), _counts(arrays))
     return {i for i, (value, array) in enumerate(counts) if value <= _LONE_VALUE and array <= _LONE_ARRAY}
 
 
 def _arguments(program: Program, leaves: list[Value]) -> list[Any]:
     """Return the leaves' arrays, with a copy for each that is donated but still referred to."""
-    donated = program.donated
-    if not donated:
-        return [v.array for v in leaves]
-    free = donated & _unshared(leaves)
     arrays = [v.array for v in leaves]
-    if len(free) < len(donated):
-        with jax.enable_x64(True):
-            for i in donated - free:
-                arrays[i] = arrays[i].copy()
+    if program.donated:
+        values, counts = _counts(leaves), _counts(arrays)
+        shared = [i for i in program.donated if values[i] > _LONE_VALUE or counts[i] > _LONE_ARRAY]
+        if shared:
+            with jax.enable_x64(True):
+                for i in shared:
+                    arrays[i] = arrays[i].copy()
     return arrays

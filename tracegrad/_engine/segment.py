@@ -37,7 +37,7 @@ class Segment:
     __slots__ = ("order", "program", "sources", "leaves", "anchors", "residuals", "numbers", "freed", "outputs")
 
     def __init__(self, program: Program, values: dict[int, Value], numbers: tuple[dict[int, float], dict[int, int]],
-                 outs: Sequence[Any], arrays: Sequence[Any]):  # fmt: skip
+                 outs: Sequence[Any], leaves: Sequence[Value]):  # fmt: skip
         self.order = next(_sequence)
         self.program = program
         self.freed: set[int] = set()
@@ -48,9 +48,9 @@ class Segment:
             source = values[slot].source
             if source is not None:
                 self.sources[slot] = source
-        #: per kept node's residual: its array
+        #: per kept node's residual: the leaf's value, or the array that the program returned
         self.residuals: list[Any] = [
-            program.constants[i] if kind == CONSTANT else arrays[i] if kind == LEAF_ARRAY else outs[i]
+            program.constants[i] if kind == CONSTANT else leaves[i] if kind == LEAF_ARRAY else outs[i]
             for kind, i in program.residual_places
         ]
         intact = not program.freed
@@ -60,7 +60,7 @@ class Segment:
         if intact:
             for slot in program.anchors:
                 kind, i = program.places[slot]
-                self.anchors[slot] = arrays[i] if kind == LEAF_ARRAY else outs[i]
+                self.anchors[slot] = leaves[i].array if kind == LEAF_ARRAY else outs[i]
         self.numbers = numbers if intact else ({}, {})
 
     def output(self, slot: int) -> SegmentOutput:
@@ -101,7 +101,7 @@ class Segment:
             position += count
 
     def residuals_of(self, traversed: frozenset[int]) -> list[Any]:
-        """Return the residual arrays of these nodes, in order."""
+        """Return the residuals of these nodes, in order: values of leaves, and arrays."""
         program = self.program
         kinds = zip(program.residual_depths(), program.residual_places, self.residuals)
         return [a for depth, (kind, _), a in kinds if depth in traversed and kind != CONSTANT]

@@ -41,7 +41,7 @@ class Shadow:
 class Trace:
     """The operations of one thread since its last flush."""
 
-    __slots__ = ("node", "values", "floats", "ints", "arrays", "immediate", "inline", "closed", "final",
+    __slots__ = ("node", "values", "floats", "ints", "immediate", "inline", "closed", "final",
                  "has_backward", "retained", "reason", "run")  # fmt: skip
 
     def __init__(self, mode: Mode, immediate: bool = False, inline: bool = False):
@@ -50,7 +50,6 @@ class Trace:
         self.values: dict[int, Value] = {}  # slot -> value; dead ones included, see `program.live_slots`
         self.floats: dict[int, float] = {}  # input numbers
         self.ints: dict[int, int] = {}
-        self.arrays: dict[int, int] = {}  # id(array) -> the slot of its leaf
         self.immediate = immediate  # flush after every op
         self.inline = inline  # replay in the surrounding JAX trace, without jit
         self.closed = False
@@ -72,6 +71,8 @@ class _State(threading.local):
 
 state = _State()
 _new = object.__new__
+#: The class of concrete JAX arrays, which `jax.Array` only stands for.
+_ArrayImpl = type(jax.device_put(np.zeros(())))
 _Tensor: type[Tensor]
 _flush: Callable[[Trace, str], None]
 
@@ -208,37 +209,37 @@ def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
 
 
 def enter(trace: Trace, value: Value) -> int:
-    """Make ``value`` a leaf of ``trace`` and return its slot; a value pending in another trace is flushed first."""
-    array = value.array
-    if array is None:
-        array = force(value)
-    if type(array) is np.ndarray:
-        array = value.array = to_device(array, value.spec.aval)
-    known = trace.arrays.get(id(array))
-    if known is not None:
-        first = trace.values[known]
-        if first.array is array and first.spec is value.spec and first.source is value.source:
-            value.slot = known
-            value.trace = trace
-            return known
-    if isinstance(array, jax.core.Tracer) and not trace.inline:
-        return -1  # no trace but an inline one takes it: the key misses, and the miss path changes the trace
+    """Make ``value`` a leaf of ``trace`` and return its slot; a value pending in another trace is flushed first.
+
+    Return -1, which no key holds, where ``trace`` cannot take it: it is closed, or ``value`` is a JAX tracer and
+    ``trace`` is not inline. The look-up then misses, and the miss path opens another trace.
+    """
+    if type(value.array) is not _ArrayImpl and not _make_ready(trace, value):
+        return -1
     while True:
         node = trace.node
         kid = node.kids.get(value.spec)
+        after: Node | Shadow | None = kid
         if kid is None:
+            if trace.closed:
+                return -1
             kid = node.real.kids.get(value.spec) or _grow_leaf(node.real, value.spec)
-        if trace.closed:
-            return -1
-        slot, key = kid.slot, id(array)
-        after = Shadow(kid) if trace.immediate else kid
+            after = Shadow(kid) if trace.immediate else kid
+        slot = kid.slot
         if trace.node is node:
             trace.values[slot] = value
-            trace.arrays[key] = slot
             value.slot = slot
             value.trace = trace
-            trace.node = after
+            trace.node = after  # type: ignore[assignment]
             return slot
+
+
+def _make_ready(trace: Trace, value: Value) -> bool:
+    """Compute a value that is pending elsewhere, or put it on its device; return whether ``trace`` can take it."""
+    array = force(value)
+    if type(array) is np.ndarray:
+        value.array = to_device(array, value.spec.aval)
+    return trace.inline or not isinstance(array, jax.core.Tracer)
 
 
 def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ...]) -> Any:

@@ -21,7 +21,7 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, SegmentOutput, pull_rule
 from tracegrad._engine.trace import Trace, state
 from tracegrad._engine.trie import BACKWARD, OP, VARIABLE, Node
-from tracegrad._engine.value import Aval, Input, Variable, aval, concrete
+from tracegrad._engine.value import Aval, Input, Value, Variable, aval, concrete
 from tracegrad._handle import Handle, tensor_of
 
 if TYPE_CHECKING:
@@ -191,9 +191,11 @@ class Sweep:
             params = (segment.program, roots, traversed, ends)
             cotangents = [waiting[s] for s in roots]
             if segment.program.inline:
-                results = _pull_inline(params, [*arrays, *(trace.force(c._value) for c in cotangents)])
+                given = [a.array if isinstance(a, Value) else a for a in arrays]
+                results = _pull_inline(params, [*given, *(trace.force(c._value) for c in cotangents)])
+                del given
             else:
-                residuals = [tensor_of(concrete(a, _aval_of(a))) for a in arrays]
+                residuals = [tensor_of(a if isinstance(a, Value) else concrete(a, _aval_of(a))) for a in arrays]
                 state.trace.has_backward = True
                 results = trace.record(pull_rule, params, *residuals, *cotangents)
                 del residuals

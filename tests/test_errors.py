@@ -1,8 +1,9 @@
 """Bad input: PyTorch's exception type and wording, at the user's own line, with all usable afterwards.
 
-Each case is source text that runs in both libraries; `match` is PyTorch's message, so that it is tested without PyTorch too.
+Each case is source text that runs in both libraries, and PyTorch's message, so that it is tested without PyTorch too.
 """
 
+# ruff: noqa: E501 (PyTorch's own sentences)
 from __future__ import annotations
 
 import re
@@ -148,7 +149,7 @@ CASES = {
     "float": ("float(torch.ones(2))", ValueError, "only one element tensors can be converted to Python scalars"),
     "int": ("int(torch.ones(2))", ValueError, "only one element tensors can be converted to Python scalars"),
     "grad type": ("x = torch.ones(2, requires_grad=True); x.grad = torch.ones(2).double()", RuntimeError,
-                  "attempting to assign a gradient with dtype 'double' to a tensor with grad_dtype 'float'."),
+                  "attempting to assign a gradient with dtype 'double' to a tensor with grad_dtype 'Float'."),
     "len": ("len(torch.ones(()))", TypeError, "len() of a 0-d tensor"),
     "iter": ("list(torch.ones(()))", TypeError, "iteration over a 0-d tensor"),
     "index float": ("[1, 2][torch.ones(())]", TypeError,

@@ -167,14 +167,19 @@ class Tensor(Methods):
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
         return bool(self.item())
 
-    def __int__(self) -> int:
-        return int(self.item())
+    def _one(self) -> Any:
+        if self._value.spec.aval.numel != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
 
-    def __float__(self) -> float:
-        return float(self.item())
+    def __int__(self) -> Any:
+        return int(self._one())
+
+    def __float__(self) -> Any:
+        return float(self._one())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._one())
 
     def __index__(self) -> int:
         if self.dtype.category > _dtype.INTEGRAL or self._value.spec.aval.numel != 1:
@@ -442,9 +447,14 @@ class Tensor(Methods):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type "
                                 f"{type(value).__name__}")
             if value._value.spec.aval.shape != self._value.spec.aval.shape:
-                raise RuntimeError("assigned grad has data of a different size")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                                   f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same "
+                                   "size")
             if value.dtype is not self.dtype:
-                raise RuntimeError("assigned grad has data of a different type")
+                raise RuntimeError(
+                    f"attempting to assign a gradient with dtype '{_type_word(value.dtype)}' to a tensor with "
+                    f"grad_dtype '{_dtype.type_name(self.dtype)}'. The gradient must match the tensor's grad_dtype "
+                    "(defaults to the tensor's dtype).")
         self._grad = value
 
     @grad.deleter
@@ -524,6 +534,11 @@ class Tensor(Methods):
         return (_rebuild, (type(self), np.array(trace.force(self._value)), self.dtype, self.requires_grad))
 
 
+def _type_word(dtype: DType) -> str:
+    return {"float32": "float", "float64": "double", "float16": "c10::Half", "int64": "long int"}.get(
+        dtype.name, dtype.name)
+
+
 def _rebuild(cls: type[Tensor], array: np.ndarray[Any, Any], dtype: DType, wants: bool) -> Tensor:
     made = object.__new__(cls)
     made._value = concrete(array, aval(array.shape, dtype))
@@ -545,7 +560,7 @@ def _flatten(tensor: Tensor) -> tuple[tuple[Any, ...], Any]:
 
 def _unflatten(static: Any, children: tuple[Any, ...]) -> Tensor:
     cls, dtype, wants = static
-    made = object.__new__(cls)
+    made: Tensor = object.__new__(cls)
     array = children[0]
     shape = tuple(getattr(array, "shape", ()))
     made._value = concrete(array, aval(shape, dtype))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from tracegrad._config import config
 from tracegrad._engine import report, tape, trie
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine.value import Spec
 
 #: Where a slot's or a residual's array is found after a run.
 LEAF_ARRAY, OUTPUT, CONSTANT = range(3)
@@ -96,6 +97,11 @@ class Program:
                     needed.update(x for x in node.inputs if type(x) is int)
         return found[::-1]
 
+    def spec(self, slot: int) -> Spec:
+        """Return what is known of ``slot``."""
+        maker = self.producers[slot]
+        return maker.specs[slot - maker.slot]
+
     def heirs(self) -> dict[int, int]:
         """Return, by position, the leaves whose memory an output can take over, each with that output's slot.
 
@@ -119,7 +125,7 @@ class Program:
                 outs.setdefault(spec.aval, []).append(slot)
             for x in node.inputs:
                 if type(x) is int and last.get(x) is node:
-                    free = outs.get(self.producers[x].spec.aval)
+                    free = outs.get(self.spec(x).aval)
                     if free:
                         slot = free.pop(0)
                         if slot in kept and self.producers[x].kind == LEAF:
@@ -204,7 +210,7 @@ class Program:
         for slot in first:
             put(env[slot])
         for slot in sorted({*self.live, *self.anchors}):
-            spec = self.producers[slot].specs[slot - self.producers[slot].slot]
+            spec = self.spec(slot)
             array = env[slot]
             if not isinstance(array, (jax.Array, jax.core.Tracer)):
                 array = env[slot] = jnp.asarray(array, spec.aval.dtype.np)

@@ -123,6 +123,6 @@ def pull_rule(*args: Any) -> Lowering:
             if depth in traversed:
                 linear[depth].residuals.append(program.constants[i] if kind == CONSTANT else next(given))
         flowing = tape.pull_back(nodes, dict(zip(roots, given)), linear)
-        return tuple(flowing[slot] for slot in ends)
+        return tuple(flowing[s] if s in flowing else tape.zero(program.spec(s).aval) for s in ends)
 
     return Lowering(fn, name="SegmentBackward0", differentiable=False, weight=len(nodes))

@@ -132,7 +132,7 @@ def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[in
         outs = [flowing.get(slot) for slot in range(node.slot, node.end)]
         if all(c is None for c in outs):
             continue
-        full = [_zero(spec.aval) if c is None else c for c, spec in zip(outs, node.specs)]
+        full = [zero(spec.aval) if c is None else c for c, spec in zip(outs, node.specs)]
         one = linear[node.depth]
         for i, c in zip(node.wanted, one.apply(one.residuals, full)):
             if c is None:
@@ -143,7 +143,8 @@ def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[in
     return {slot: _conj(c) for slot, c in flowing.items()}
 
 
-def _zero(of: Any) -> Any:
+def zero(of: Any) -> Any:
+    """Return the cotangent of an output that nothing flows to."""
     if not of.dtype.is_inexact:
         return np.zeros(of.shape, jax.dtypes.float0)
     return jnp.zeros(of.shape, of.dtype.np)

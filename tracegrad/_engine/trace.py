@@ -144,6 +144,9 @@ def unary(rule: Rule, fn: Any, input: Tensor) -> Any:
 
 def binary(rule: Rule, fn: Any, a: Any, b: Any) -> Any:
     """Record an op of two operands: ``rule(a, b, fn)`` says how it runs. ``fn`` alone is its key."""
+    kind = type(b)
+    if kind is float or kind is int:  # cheaper than the exception below
+        return record(rule, (fn,), a, b)
     trace = state.trace
     try:
         va = a._value
@@ -176,6 +179,11 @@ def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
     key = [rule, params]
     numbers = False
     for x in operands:
+        kind = type(x)
+        if kind is float or kind is int:
+            numbers = True
+            key.append((kind, x) if x and x == x else number_token(x))
+            continue
         try:
             v = x._value
         except AttributeError:

@@ -306,7 +306,7 @@ def _vjp_rule(*args: Any) -> Lowering:
     def fn(*arrays: Any) -> tuple[Any, ...]:
         feed = iter(arrays)
         operands = [fixed[i] if i in fixed else next(feed) for i in range(count)]
-        cotangents = [jnp.conj(next(feed)) if g else tape._zero(spec.aval) for g, spec in zip(given, specs)]
+        cotangents = [jnp.conj(next(feed)) if g else tape.zero(spec.aval) for g, spec in zip(given, specs)]
         node = _Lone(lowering, wanted, single)
         _, linear = tape.linearize(node, operands)  # type: ignore[arg-type]
         return tuple(jnp.conj(c) for c in linear.apply(linear.residuals, cotangents))
@@ -353,8 +353,7 @@ def revive(segment: Segment, roots: Sequence[int]) -> list[Tensor]:
 def _pull_inline(params: Any, arrays: Sequence[Any]) -> list[Tensor]:
     """Pull through a segment of somebody else's JAX trace: at once, since nothing of it can be used again."""
     program, _, _, ends = params
-    makers = program.producers
-    avals = [makers[s].specs[s - makers[s].slot].aval for s in ends]
+    avals = [program.spec(s).aval for s in ends]
     with narrowing():
         return [tensor_of(concrete(a, of)) for a, of in zip(pull_rule(*params).fn(*arrays), avals)]
 

@@ -44,6 +44,7 @@ from tracegrad._execution import cache_sizes as cache_sizes
 from tracegrad._execution import clear_caches as clear_caches
 from tracegrad._execution import eager as eager
 from tracegrad._execution import synchronize as synchronize
+from tracegrad._explain import explain as explain
 from tracegrad._functions import *  # noqa: F403
 from tracegrad._grad_mode import enable_grad as enable_grad
 from tracegrad._grad_mode import inference_mode as inference_mode
@@ -65,7 +66,6 @@ from tracegrad._ops.random import seed as seed
 from tracegrad._ops.random import set_rng_state as set_rng_state
 from tracegrad._printing import set_printoptions as set_printoptions
 from tracegrad._tensor import Tensor as Tensor
-from tracegrad._explain import explain as explain
 from tracegrad.nn import functional as functional
 
 newaxis = None

@@ -43,7 +43,7 @@ def test_nothing_compiles_after_the_third_step(compiled):
 def test_kept_losses_and_debuggers_do_not_multiply_programs(compiled):
     model, opt, step = trainer()
     kept = []
-    for i in range(3):
+    for _ in range(3):
         step()
     compiled()
     for i in range(30):
@@ -143,7 +143,7 @@ def test_explain_names_the_first_difference():
     torch.clear_caches()
     x = torch.ones(3)
     x.tolist()
-    for i in range(3):
+    for _ in range(3):
         y = x * 2
         (y + 1).tolist()
     y = x * 2

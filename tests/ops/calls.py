@@ -137,7 +137,8 @@ def differences(a: Any, b: Any, what: str, loose: float = 1.0) -> list[str]:
         return [] if same else [f"{what}: {a} and {b}"]
     if a.dtype != b.dtype or a.shape != b.shape:
         return [f"{what}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"]
-    tolerance = min(loose, 2e4 if a.dtype.itemsize > 4 else 2) * {"float32": 2e-5, "complex64": 2e-5, "float64": 1e-9, "complex128": 1e-9}.get(str(a.dtype), 0)
+    single = str(a.dtype) in ("float32", "complex64")
+    tolerance = 2e-5 * min(loose, 2) if single else 1e-9 * loose
     if a.dtype.kind in "fc":
         same = np.allclose(a, b, tolerance, tolerance, equal_nan=True)
     else:

@@ -21,6 +21,8 @@ from tracegrad._ops.activation import softmin as softmin
 from tracegrad._ops.activation import softplus as softplus
 from tracegrad._ops.activation import softsign as softsign
 from tracegrad._ops.attention import scaled_dot_product_attention as scaled_dot_product_attention
+from tracegrad._ops.classification import cross_entropy as cross_entropy
+from tracegrad._ops.classification import nll_loss as nll_loss
 from tracegrad._ops.convolution import conv1d as conv1d
 from tracegrad._ops.convolution import conv2d as conv2d
 from tracegrad._ops.convolution import pad as pad
@@ -33,12 +35,10 @@ from tracegrad._ops.linear import linear as linear
 from tracegrad._ops.linear import one_hot as one_hot
 from tracegrad._ops.loss import binary_cross_entropy as binary_cross_entropy
 from tracegrad._ops.loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
-from tracegrad._ops.loss import cross_entropy as cross_entropy
 from tracegrad._ops.loss import huber_loss as huber_loss
 from tracegrad._ops.loss import kl_div as kl_div
 from tracegrad._ops.loss import l1_loss as l1_loss
 from tracegrad._ops.loss import mse_loss as mse_loss
-from tracegrad._ops.loss import nll_loss as nll_loss
 from tracegrad._ops.loss import smooth_l1_loss as smooth_l1_loss
 from tracegrad._ops.math import sigmoid as sigmoid
 from tracegrad._ops.math import tanh as tanh

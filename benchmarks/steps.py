@@ -167,10 +167,11 @@ def judged(name: str, result: dict[str, Any]) -> list[str]:
     ours = result["tracegrad"]["ms"]
     cells, met = [], True
     for other, limit in zip(("jax", "torch"), FIGURES[name]):
-        if other not in result:
+        times = [row["ms"] for c, row in result.items() if c.startswith(other)]  # PyTorch: its better thread count
+        if not times:
             cells.append("")
             continue
-        ratio = ours / result[other]["ms"]
+        ratio = ours / min(times)
         cells.append(f"{ratio:.2f}" + (f" (<= {limit})" if limit else ""))
         met = met and (limit is None or ratio <= limit)
     return [*cells, "yes" if met else "NO"]

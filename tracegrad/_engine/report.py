@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def difference(path: list[Node]) -> str:
         if node.stamp:
             continue
         assert node.parent is not None
+        if node.parent.parent is None:  # they share nothing but the beginning
+            return ""
         known = [kid for kid in node.parent.kids.values() if kid.stamp and kid is not node]
         if not known:
             return ""
@@ -78,7 +81,9 @@ def difference(path: list[Node]) -> str:
 def describe(node: Node) -> str:
     """Return a node's op, operands and source line."""
     file, number = node.where
-    what = node.lowering.name.removesuffix("0").removesuffix("Backward") if node.lowering else ""
+    what = re.sub(r"Backward\d*$", "", node.lowering.name) if node.lowering else ""
+    if not what and node.rule is not None:
+        what = getattr(node.rule, "__name__", "").strip("_")
     kind = ("root", "mode", "leaf", "variable", what or "op", "backward")[node.kind]
     specs = ", ".join(map(repr, node.specs))
     numbers = [str(x[1]) for x in node.inputs if type(x) is tuple and x[0] == "c"]

@@ -158,8 +158,6 @@ class Sweep:
                 trace.force(value)
             if value.source is not None:
                 self.add(value.source, c)
-                if isinstance(value.source, Variable) and self.targets is not None:
-                    continue
             elif value.array is None:
                 here.append((root, c))
         if here:

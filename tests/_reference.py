@@ -106,24 +106,27 @@ def result_type(*operands):
     return result
 
 
-def _binary(fn, division=False):
+def _is_bool(x):
+    return x.a.dtype.kind == "b" if isinstance(x, Cell) else isinstance(x, bool)
+
+
+def _binary(fn, division=False, subtraction=False):
     def run(self, other):
         if not isinstance(other, (Cell, bool, int, float)):
             return NotImplemented
         a, b = self.torch.promoted(self, other)
         if division and a.dtype.kind != "f":
             a, b = a.astype("float32"), b.astype("float32")
-        if fn in (operator.sub,) and a.dtype.kind == "b":
-            raise RuntimeError("Subtraction with bool tensors is not supported")
+        if subtraction and any(_is_bool(x) for x in (self, other)):
+            raise RuntimeError("Subtraction with a bool tensor is not supported")
         with np.errstate(all="ignore"):
             return self.torch.cell(fn(a, b))
 
     return run
 
 
-def _reflected(fn, division=False):
-    run = _binary(lambda a, b: fn(b, a), division)
-    return run
+def _reflected(fn, division=False, subtraction=False):
+    return _binary(lambda a, b: fn(b, a), division, subtraction)
 
 
 class Cell:
@@ -134,8 +137,8 @@ class Cell:
 
     __add__ = _binary(operator.add)
     __radd__ = __add__
-    __sub__ = _binary(operator.sub)
-    __rsub__ = _reflected(operator.sub)
+    __sub__ = _binary(operator.sub, subtraction=True)
+    __rsub__ = _reflected(operator.sub, subtraction=True)
     __mul__ = _binary(operator.mul)
     __rmul__ = __mul__
     __truediv__ = _binary(operator.truediv, True)

@@ -1,0 +1,128 @@
+"""PyTorch's conventions at kinks, ties, empty inputs and at the ends of number types, where JAX's are others."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tracegrad
+
+nan, inf = math.nan, math.inf
+
+#: expression in x -> x, its gradient
+GRADIENTS = {
+    "x.abs()": ([0.0, -2.0], [0.0, -1.0]),
+    "x.norm(p=1)": ([0.0, 0.0], [0.0, 0.0]),
+    "x.norm()": ([0.0, 0.0], [0.0, 0.0]),
+    "x.norm(p=3)": ([0.0, 0.0], [0.0, 0.0]),
+    "x.std()": ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0]),
+    "torch.atan2(x, torch.zeros(1))": ([0.0], [0.0]),
+    "torch.hypot(x, torch.zeros(1))": ([0.0], [nan]),
+    "x**0": ([0.0, 2.0], [0.0, 0.0]),
+    "x.clamp(0.0, 1.0)": ([0.0, 1.0, 0.5, 2.0], [1.0, 1.0, 1.0, 0.0]),
+    "torch.nn.functional.hardtanh(x)": ([-1.0, 1.0, 0.5], [0.0, 0.0, 1.0]),
+    "torch.nn.functional.leaky_relu(x)": ([0.0, 1.0], [0.01, 1.0]),
+    "x.relu()": ([0.0, 1.0, -1.0], [0.0, 1.0, 0.0]),
+    "torch.nn.functional.relu6(x)": ([0.0, 6.0, 3.0], [0.0, 0.0, 1.0]),
+    "x.max(0).values": ([3.0, 1.0, 3.0], [1.0, 0.0, 0.0]),
+    "x.min(0).values": ([1.0, 3.0, 1.0], [1.0, 0.0, 0.0]),
+    "x.max()": ([3.0, 1.0, 3.0], [0.5, 0.0, 0.5]),
+    "x.amax(0)": ([3.0, 1.0, 3.0], [0.5, 0.0, 0.5]),
+    "x.amin()": ([1.0, 3.0, 1.0], [0.5, 0.0, 0.5]),
+    "torch.maximum(x, torch.tensor([1.0, 2.0]))": ([1.0, 3.0], [0.5, 1.0]),
+    "x.prod()": ([0.0, 2.0, 3.0], [6.0, 0.0, 0.0]),
+    "x.cumprod(0)": ([0.0, 2.0, 3.0], [9.0, 0.0, 0.0]),
+    "x.sqrt()": ([0.0, 4.0], [inf, 0.25]),
+    "torch.where(x > 0, x.log(), x)": ([0.0, 2.0], [nan, 0.5]),
+    "torch.xlogy(x, torch.tensor([0.0, 2.0]))": ([0.0, 1.0], [-inf, math.log(2.0)]),
+    "x.sinc()": ([0.0], [0.0]),
+    "x.sign()": ([0.0, 2.0], [0.0, 0.0]),
+    "x.logsumexp(0)": ([-inf, 0.0], [0.0, 1.0]),
+    "torch.softmax(x, 0)[1]": ([-inf, 0.0], [0.0, 0.0]),
+    "torch.nn.functional.l1_loss(x, torch.zeros(2), reduction='sum')": ([0.0, 1.0], [0.0, 1.0]),
+    "torch.nn.functional.smooth_l1_loss(x, torch.zeros(2), reduction='sum')": ([0.0, 1.0], [0.0, 1.0]),
+    "torch.nn.functional.max_pool2d(x.reshape(1, 2, 2), 2)": ([1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]),
+}  # fmt: skip
+
+#: expression -> elements, or the exception type
+VALUES = {
+    "torch.tensor([nan, inf, -inf, 3e10]).to(torch.int32).tolist()": [-(2**31)] * 4,
+    "torch.tensor([1.5, -1.5, -0.5]).long().tolist()": [1, -1, 0],
+    "(torch.tensor([1]) // torch.tensor([0])).tolist()": RuntimeError,
+    "(torch.tensor([1]) % torch.tensor([0])).tolist()": RuntimeError,
+    "torch.tensor([-7, 7]).div(torch.tensor([2, -2]), rounding_mode='trunc').tolist()": [-3, -3],
+    "(torch.tensor([-7, 7]) // torch.tensor([2, -2])).tolist()": [-4, -4],
+    "(torch.tensor([-7, 7]) % torch.tensor([2, -2])).tolist()": [1, -1],
+    "torch.tensor([200], dtype=torch.uint8).sum().dtype": "torch.int64",
+    "torch.tensor([200, 100], dtype=torch.uint8).sum().tolist()": 300,
+    "(torch.tensor([200], dtype=torch.uint8) + 100).tolist()": [44],
+    "torch.tensor([True, True]).sum().tolist()": 2,
+    "torch.tensor([1.0, 3.0]).std().tolist()": math.sqrt(2.0),
+    "torch.ones(1).var(correction=0).tolist()": 0.0,
+    "torch.ones(0).sum().tolist()": 0.0,
+    "torch.ones(0).prod().tolist()": 1.0,
+    "torch.ones(0).mean().tolist()": nan,
+    "torch.ones(0).max()": RuntimeError,
+    "torch.ones(0, 3).amax(0)": IndexError,
+    "torch.ones(0).all().tolist()": True,
+    "torch.ones(0).any().tolist()": False,
+    "torch.tensor([1, 2]).mean()": RuntimeError,
+    "torch.tensor([nan, 1.0]).max().tolist()": nan,
+    "torch.tensor([nan, 1.0]).argmax().tolist()": 0,
+    "torch.tensor([1.0, nan]).sort().values.tolist()": [1.0, nan],
+    "torch.tensor([3.0, 1.0, 2.0, 4.0]).median().tolist()": 2.0,
+    "torch.tensor([0.5, 1.5, 2.5]).round().tolist()": [0.0, 2.0, 2.0],
+    "torch.tensor([2]).pow(62).tolist()": [2**62],
+    "(torch.tensor([0.0]) ** 0).tolist()": [1.0],
+    "torch.tensor([1.0]).index_select(0, torch.tensor([1])).tolist()": IndexError,
+    "torch.ones(3)[torch.tensor([3])].tolist()": IndexError,
+    "torch.ones(3).gather(0, torch.tensor([3])).tolist()": RuntimeError,
+    "torch.nn.functional.embedding(torch.tensor([4]), torch.ones(4, 2)).tolist()": IndexError,
+}  # fmt: skip
+
+
+def gradient(torch, source):
+    x = torch.tensor(GRADIENTS[source][0], requires_grad=True)
+    out = eval(source, {"torch": torch, "x": x, "nan": nan, "inf": inf})  # noqa: S307
+    out.sum().backward()
+    return x.grad.tolist()
+
+
+def value(torch, source):
+    try:
+        result = eval(source, {"torch": torch, "nan": nan, "inf": inf})  # noqa: S307
+    except Exception as error:
+        return type(error)
+    return str(result) if "dtype" in source[-6:] else result
+
+
+def same(a, b):
+    if isinstance(a, (type, str)) or isinstance(b, (type, str)):
+        return a == b
+    return np.allclose(a, b, 1e-6, 1e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize("source", GRADIENTS)
+def test_gradients(source):
+    assert same(gradient(tracegrad, source), GRADIENTS[source][1]), gradient(tracegrad, source)
+
+
+@pytest.mark.parametrize("source", VALUES)
+def test_values(source):
+    assert same(value(tracegrad, source), VALUES[source]), value(tracegrad, source)
+
+
+@pytest.mark.oracle
+def test_these_are_pytorchs():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
+    wrong = [(s, gradient(torch, s)) for s, (_, g) in GRADIENTS.items() if not same(gradient(torch, s), g)]
+    wrong += [(s, value(torch, s)) for s, v in VALUES.items() if not same(value(torch, s), v)]
+    assert not wrong
+
+
+def test_complex_gradients_are_conjugated_as_in_pytorch():
+    z = tracegrad.tensor([1.0 + 2.0j], requires_grad=True)
+    (z * z).real.sum().backward()
+    assert z.grad.tolist() == [2.0 - 4.0j]

@@ -338,10 +338,8 @@ COMPOSED = {"einsum", "meshgrid", "bilinear", "repeat_interleave", "atleast_3d",
 #: Ops of the table without samples, and why.
 WITHOUT = {
     "from_numpy": "its argument is an array; tests/test_interop.py",
-    "manual_seed": "no tensor comes out; tests of random numbers",
     **dict.fromkeys(("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli",
-                     "multinomial", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "alpha_dropout", "dropout1d",
-                     "dropout2d", "dropout3d", "feature_alpha_dropout", "rrelu", "gumbel_softmax", "poisson"),
+                     "multinomial", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "dropout1d",
+                     "dropout2d"),
                     "random: tests of random numbers"),
-    "fill": "in-place form first; covered as fill_ in tests/engine",
 }  # fmt: skip

@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
+
 from tracegrad._device import Device
 from tracegrad._dtype import DType
 from tracegrad._engine import trace, trie
@@ -157,11 +159,14 @@ def _detach(x: Aval) -> Lowering:
     return Lowering(lambda a: a, differentiable=False, saves=False)
 
 
-def _overwrite(x: Aval, new: Aval) -> Lowering:
+def _overwrite(x: Aval, new: Aval, passes: bool) -> Lowering:
     def forward(a: Any, b: Any) -> tuple[Any, Any]:
         return b, ()
 
-    return Lowering(lambda a, b: b, forward, lambda saved, ct: (ct, None), "AliasBackward0", saves=False)
+    def backward(saved: Any, ct: Any) -> tuple[Any, None]:
+        return (ct if passes else jnp.zeros_like(ct)), None
+
+    return Lowering(lambda a, b: b, forward, backward, "CopyBackwards", saves=False)
 
 
 def write(tensor: Tensor, result: Tensor) -> Tensor:
@@ -202,6 +207,9 @@ def _replace(tensor: Tensor, value: Value) -> None:
     source = tensor._value.source
     if tensor._value.spec.wants and isinstance(source, Variable):
         value = trace.mark_variable(value if not value.spec.wants else constant(value), source, again=True)
+    elif tensor._value.spec.wants and not value.spec.wants:
+        # Written without a history: under `no_grad` the old one stays, else gradients end here.
+        value = _overwritten(tensor, value, passes=not trace.state.mode.grad)
     tensor._value = value
     tensor._version += 1
 
@@ -210,8 +218,20 @@ def _write_under(root: Tensor, alias: Tensor) -> None:
     """Give ``root`` the elements of ``alias`` and leave it its place on the tape."""
     value = constant(alias._value)
     if root._value.spec.wants and not isinstance(root._value.source, Variable):
-        value = trace.record(_overwrite, (), root, tensor_of(value))._value
+        value = _overwritten(root, value, passes=True)
     _replace(root, value)
+
+
+def _overwritten(tensor: Tensor, value: Value, passes: bool) -> Value:
+    """Return ``value`` in the place of ``tensor`` on the tape; ``passes``: gradients flow on to what was there."""
+    before = trace.state.mode
+    if not before.grad:
+        trace.set_mode(trie.mode(True))
+    try:
+        return trace.record(_overwrite, (passes,), tensor, tensor_of(value))._value  # type: ignore[no-any-return]
+    finally:
+        if trace.state.mode is not before:
+            trace.set_mode(before)
 
 
 def check_inplace(tensor: Tensor) -> None:

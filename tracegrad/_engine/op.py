@@ -32,6 +32,8 @@ class Lowering:
     saves: bool = True
     #: Whether gradients pass through.
     differentiable: bool = True
+    #: Operands that no gradient goes to.
+    constant: tuple[int, ...] = ()
     #: Where outputs live, for ops without tensor operands.
     device: Device | None = None
     #: How many recorded operations it stands for, against the bound on a pending trace.

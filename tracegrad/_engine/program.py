@@ -64,7 +64,7 @@ class Program:
         self.graph_leaves: tuple[int, ...] = ()
         self.anchors: tuple[int, ...] = ()
         if graph and not self.freed:
-            ancestors = self._ancestors(set(graph))
+            ancestors = self.ancestors(set(graph))
             self.graph_leaves = tuple(n.slot for n in ancestors if n.kind == LEAF)
             self.anchors = tuple(s for n in ancestors if n.kind == BACKWARD for s in range(n.slot, n.end))
         differentiated = set(self.kept)
@@ -88,7 +88,8 @@ class Program:
         self.run_nodes = [path[d] for d in sorted(run)]
         self.differentiated = differentiated
 
-    def _ancestors(self, needed: set[int]) -> list[Node]:
+    def ancestors(self, needed: set[int]) -> list[Node]:
+        """Return the nodes that the slots ``needed`` are computed from, in recorded order."""
         found = []
         for node in reversed(self.path):
             if any(s in needed for s in range(node.slot, node.end)):

@@ -400,7 +400,7 @@ def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | 
     for i, (what, value) in enumerate(zip(described, values)):
         if value is not None:
             inputs.append(value.slot)
-            if value.spec.wants and lowering.differentiable and parent.mode.grad:
+            if value.spec.wants and lowering.differentiable and parent.mode.grad and i not in lowering.constant:
                 wanted.append(i)
         elif isinstance(what, Number) and what.value is None:
             is_float = what.kind is float

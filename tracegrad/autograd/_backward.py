@@ -20,7 +20,7 @@ from tracegrad._engine.flush import flush, narrowing
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, SegmentOutput, pull_rule
 from tracegrad._engine.trace import Trace, state
-from tracegrad._engine.trie import BACKWARD, OP, VARIABLE, Node
+from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 from tracegrad._engine.value import Aval, Input, Value, Variable, aval, concrete
 from tracegrad._handle import Handle, tensor_of
 
@@ -177,6 +177,8 @@ class Sweep:
                 who = segment.outputs.get(slot)
                 if who is not None and slot not in ends and not self.create_graph:
                     self._deliver_output(who, waiting[slot])
+            if self.create_graph and self._expand_single(segment, roots, waiting):
+                continue
             if self.create_graph:
                 inside = [s for s in segment.outputs if targets is not None and s in targets and s in (*ends, *roots)]
                 revived = revive(segment, (*roots, *inside))
@@ -226,6 +228,24 @@ class Sweep:
                 self._note(id(who), gradient)
         elif who.retains is not None and (handle := who.retains()) is not None:
             accumulate(handle, gradient, self.create_graph)
+
+    def _expand_single(self, segment: Segment, roots: Sequence[int], waiting: dict[int, Tensor]) -> bool:
+        """Record the VJP of a segment that is one op on leaves, as ``eager()`` and JAX tracers make them."""
+        if segment.leaves is None:
+            raise RuntimeError(_FREED)
+        ancestors = segment.program.ancestors(set(roots))
+        if sum(n.kind == OP for n in ancestors) != 1 or any(n.kind not in (LEAF, OP) for n in ancestors):
+            return False
+        node = ancestors[-1]
+        for slot in roots:
+            if slot in segment.outputs:
+                self._deliver_output(segment.outputs[slot], waiting[slot])
+        handles = {slot: tensor_of(value) for slot, value in segment.leaves.items()}
+        outs = [waiting.get(s) for s in range(node.slot, node.end)]
+        gradients = vjp(node, node.wanted, _operands(node, handles, _Numbers(*segment.numbers)), outs)
+        for i, gradient in zip(node.wanted, gradients):
+            self.add(segment.sources.get(node.inputs[i]), gradient)
+        return True
 
     # -- create_graph --------------------------------------------------------------------------------------------------
 
@@ -309,7 +329,9 @@ def _vjp_rule(*args: Any) -> Lowering:
         _, linear = tape.linearize(node, operands)  # type: ignore[arg-type]
         return tuple(jnp.conj(c) for c in linear.apply(linear.residuals, cotangents))
 
-    return Lowering(fn, name=lowering.name.replace("Backward", "BackwardBackward"))
+    # A derivative that saves nothing does not depend on where it is taken.
+    constant = () if lowering.saves else tuple(range(count - len(static)))
+    return Lowering(fn, name=lowering.name.replace("Backward", "BackwardBackward"), constant=constant)
 
 
 class _Lone:
@@ -324,7 +346,7 @@ def revive(segment: Segment, roots: Sequence[int]) -> list[Tensor]:
     if segment.leaves is None:
         raise RuntimeError(_FREED)
     program = segment.program
-    ancestors = program._ancestors(set(roots))
+    ancestors = program.ancestors(set(roots))
     handles: dict[int, Tensor] = {slot: tensor_of(value) for slot, value in segment.leaves.items()}
     for slot, array in segment.anchors.items():
         handles[slot] = tensor_of(concrete(array, _aval_of(array)))

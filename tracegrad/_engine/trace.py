@@ -381,13 +381,14 @@ def _cuts(trace: Trace, variable: Value) -> bool:
     """Whether a pending variable is made concrete before it is first used, by a flush.
 
     What made it (the initialisation of a model, an in-place update) must not be compiled into the program that uses
-    it. A new variable that recurs in the middle of a step is part of the step: only the first sighting cuts.
+    it. A new variable that recurs before the first backward of a step is part of the step: only its first sighting
+    cuts. One that is made after a backward, or by a write to an older one, begins the next step.
     """
     node = trace.node.real
     while node.slot > variable.slot or node.kind != VARIABLE:
         assert node.parent is not None
         node = node.parent
-    return trace.has_backward or node.key[2] or not node.stamp
+    return node.key[2] or not node.stamp
 
 
 def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | Number], values: list[Any],
@@ -443,7 +444,7 @@ def mark_variable(value: Value, variable: Variable, again: bool = False) -> Valu
         node = trace.node
         if trace.closed or value.array is not None:
             return mark_variable(value, variable, again)
-        key = ("variable", slot, again)
+        key = ("variable", slot, again or trace.has_backward)
         kid = node.real.kids.get(key)
         if kid is not None:
             kid.stamp = max(kid.stamp, 1)

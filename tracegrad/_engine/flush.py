@@ -77,7 +77,7 @@ def flush_current(reason: str) -> None:
 def _run(trace: Trace, node: Node) -> None:
     run = trace.run
     if run is None or not run.results:
-        live = _held(trace.values, node.end)
+        live = _held(trace.values, node)
         if not live:
             return
         values = trace.values
@@ -200,10 +200,20 @@ def _numbers(trace: Trace, node: Node) -> list[Any]:
 # -- reference counts --------------------------------------------------------------------------------------------------
 
 
-def _held(values: dict[int, Value], end: int) -> list[int]:
-    """Return the slots of the pending values that something besides the trace refers to."""
-    count = sys.getrefcount
-    return [s for s, v in values.items() if v.array is None and count(v) > _DEAD and s < end]
+def _held(values: dict[int, Value], node: Node) -> list[int]:
+    """Return the slots of the pending values that something besides the trace refers to.
+
+    Traces that repeat mostly end with the same reference counts, which say the same.
+    """
+    counts = list(map(sys.getrefcount, values.values()))
+    known = node.counts
+    if known is not None and known[0] == counts:
+        return known[1]  # type: ignore[no-any-return]
+    end = node.end
+    held = [s for (s, v), count in zip(values.items(), counts) if count > _DEAD and v.array is None and s < end]
+    if len(values) == end:
+        node.counts = (counts, held)
+    return held
 
 
 def _counts(objects: list[Any]) -> list[int]:
@@ -216,8 +226,7 @@ def _calibrate() -> tuple[int, int, int]:
     dead.array = None
     values = {0: dead}
     del dead
-    count = sys.getrefcount
-    held = [count(v) for s, v in values.items() if v.array is None]
+    held = list(map(sys.getrefcount, values.values()))
     leaf = Value()
     leaf.array = object()
     leaves, by_slot = [leaf], {0: leaf}

@@ -48,7 +48,7 @@ class Node:
     __slots__ = (
         "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
         "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
-        "where", "programs", "pull", "stamp", "real", "weight",
+        "where", "programs", "pull", "stamp", "real", "weight", "counts",
     )  # fmt: skip
     parent: Node | None
     key: Any
@@ -75,6 +75,7 @@ class Node:
     pull: Pull | None  # what a BACKWARD node differentiates
     stamp: int  # flush counter when a trace last ended here
     real: Node  # itself; an immediate trace's node has the trie's own node here
+    counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
     weight: int  # operations since the root, a segment's pullback counted with all of its own
 
     def __init__(self, parent: Node | None, key: Any, kind: int, mode: Mode):
@@ -99,6 +100,7 @@ class Node:
         self.programs = None
         self.pull = None
         self.stamp = 0
+        self.counts = None
         self.real = self
         self.weight = parent.weight if parent else 0
         _count += 1

@@ -98,7 +98,10 @@ class Adam(Optimizer):
                 for name in names:
                     s.setdefault(name, zeros_like(p))
         steps = [s["step"] for s in states]
-        for step in sorted(set(steps)):  # one, but for parameters that started late or had no gradient once
+        if steps.count(steps[0]) == len(steps):
+            self._record(group, names, params, states, steps[0])
+            return
+        for step in sorted(set(steps)):  # parameters that started late or had no gradient once
             chosen = [i for i, own in enumerate(steps) if own == step]
             self._record(group, names, [params[i] for i in chosen], [states[i] for i in chosen], step)
 

@@ -115,18 +115,17 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        with no_grad():
-            for group in self.param_groups:
-                params = [p for p in group["params"] if p._grad is not None]
-                if params:
-                    self._update(group, params)
-            self._stepped = True
-            if trace.state.trace.has_backward:
-                flush_current("an optimizer step ended")
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p._grad is not None]
+            if params:
+                self._update(group, params)
+        self._stepped = True
+        if trace.state.trace.has_backward:
+            flush_current("an optimizer step ended")
         return loss
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
-        """Record the update of ``params``, which all have gradients."""
+        """Record the update of ``params``, which all have gradients, as an op that is not differentiable."""
         raise NotImplementedError
 
     # -- state -----------------------------------------------------------------------------------------------
@@ -222,7 +221,11 @@ def hyper(x: Any) -> Any:
 def put(params: list[Tensor], states: list[Tensor], new: tuple[Tensor, ...]) -> None:
     """Point the parameters, then their states, at their new values."""
     for p, result in zip(params, new):
-        write(p, result)
+        if p._storage is None and p._variable is not None and p._value.spec.wants:
+            p._value = trace.mark_variable(result._value, p._variable, again=True)
+            p._version += 1
+        else:
+            write(p, result)
     for s, result in zip(states, new[len(params) :]):
         s._value = result._value
 

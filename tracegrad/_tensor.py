@@ -92,12 +92,16 @@ class Tensor(Methods):
     __neg__ = pointwise.neg
     __pos__ = pointwise.positive
     __abs__ = Methods.abs
-    __invert__ = pointwise.bitwise_not
     __getitem__ = indexing.getitem
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Refuse: writes through an index are not supported yet."""
         raise UnsupportedError("x[index] = value is not supported yet; use torch.where, masked_fill or scatter_add")
+
+    def __invert__(self) -> Tensor:
+        if self.dtype.is_inexact:
+            raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+        return pointwise.bitwise_not(self)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return linalg.matmul(other, self)

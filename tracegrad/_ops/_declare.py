@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tracegrad._dtype import type_name
+import jax.numpy as jnp
+import numpy as np
+
+from tracegrad._dtype import INTEGRAL, type_name
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval
@@ -73,7 +76,22 @@ def inplace(function: F) -> F:
 
 
 def cast_rule(x: Aval, dtype: Any) -> Lowering:
-    """The rule of a conversion to another dtype."""
+    """The rule of a conversion to another dtype; to integers, what does not fit becomes what x86 processors make of it.
+
+    That is PyTorch's result on a CPU: the least number for nan and for what is out of range, and the low bits of that
+    for narrower types.
+    """
+    if x.dtype.is_floating_point and dtype.category == INTEGRAL:
+        wide = np.int64 if dtype.itemsize == 8 else np.int32
+        least = int(np.iinfo(wide).min)
+        bound = -float(least)
+
+        def fn(a: Any) -> Any:
+            fits = (a >= -bound) & (a < bound)
+            return jnp.where(fits, a, 0).astype(wide, copy=False).astype(dtype.np) + jnp.where(
+                fits, 0, least).astype(dtype.np)  # fmt: skip
+
+        return Lowering(fn, differentiable=False)
     return Lowering(lambda a: a.astype(dtype.np), name="ToCopyBackward0", saves=False)
 
 

@@ -238,6 +238,8 @@ def softsign(input: Tensor) -> Tensor:
 
 
 def _softsign(x: Aval, default: DType) -> Lowering:
+    if x.dtype.category == _dtype.BOOL:
+        raise NotImplementedError("\"abs_cpu\" not implemented for 'Bool'")
     dtype = (x.dtype if x.dtype.is_inexact else default).np
 
     def fn(a: Any) -> Any:

@@ -481,7 +481,7 @@ def bitwise_not(input: Tensor) -> Tensor:
 
 def _inversion(x: Aval, fn: Callable[..., Any]) -> Lowering:
     if x.dtype.is_inexact:
-        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+        raise NotImplementedError(f"\"bitwise_not_cpu\" not implemented for '{_dtype.type_name(x.dtype)}'")
     return Lowering(fn, differentiable=False)
 
 

@@ -32,6 +32,8 @@ class Lowering:
     saves: bool = True
     #: Whether gradients pass through.
     differentiable: bool = True
+    #: PyTorch's name of an op whose derivative it does not have: gradients are wanted, and refused at the backward.
+    underived: str = ""
     #: Operands that no gradient goes to.
     constant: tuple[int, ...] = ()
     #: Where outputs live, for ops without tensor operands.

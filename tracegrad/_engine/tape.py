@@ -82,6 +82,14 @@ def reach(path: Sequence[Node], roots: Sequence[int],
     return frozenset(traversed), ends[::-1]
 
 
+def check(path: Sequence[Node], traversed: frozenset[int]) -> None:
+    """Raise where a backward would pull through an op without a derivative."""
+    for depth in traversed:
+        lowering = path[depth].lowering
+        if lowering is not None and lowering.underived:
+            raise RuntimeError(f"derivative for aten::{lowering.underived} is not implemented")
+
+
 def ways(path: Sequence[Node], targets: set[int]) -> set[int]:
     """Return ``targets`` and every slot computed from them: what gradients to them pass through."""
     leads = set(targets)

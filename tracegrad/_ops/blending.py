@@ -75,7 +75,10 @@ def _heaviside(x: Aval, values: Aval) -> Lowering:
     rules.broadcast(x, values)
     if x.dtype is not values.dtype:
         raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
-    return Lowering(lambda a, b: jnp.where(a == 0, b, (a > 0).astype(a.dtype)), differentiable=False)
+    def fn(a: Any, b: Any) -> Any:
+        return jnp.where(a == 0, b, (a > 0).astype(a.dtype))
+
+    return Lowering(fn, name="NotImplemented", underived="heaviside")
 
 
 # -- three operands ------------------------------------------------------------------------------------------

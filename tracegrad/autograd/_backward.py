@@ -173,6 +173,7 @@ class Sweep:
             traversed, ends = segment.traversal(roots, targets)
             if segment.touches_freed(traversed):
                 raise RuntimeError(_FREED)
+            tape.check(segment.program.path, traversed)
             for slot in roots:
                 who = segment.outputs.get(slot)
                 if who is not None and slot not in ends and not self.create_graph:
@@ -256,6 +257,7 @@ class Sweep:
         targets, inner = self._inner_targets(current)
         wanted = None if targets[0] is None else set(targets[0]) | set(inner)
         traversed, _ = tape.reach(path, slots, wanted)
+        tape.check(path, traversed)
         leads = None if wanted is None else tape.ways(path, wanted)
         if not traversed.isdisjoint(tape.freed(path)):
             raise RuntimeError(_FREED)
@@ -394,6 +396,7 @@ def _grow_backward(parent: Node, key: Any, targets: Any) -> Node:
         ends = [*ends, *(s for s in inner if makers[s].depth in traversed or s in slots)]
     if not traversed.isdisjoint(tape.freed(path)):
         raise RuntimeError(_FREED)
+    tape.check(path, traversed)
     makers = tape.producers(path)
     kid = Node(parent, key, BACKWARD, parent.mode)
     kid.pull = tape.Pull(slots, cts, tuple(ends), traversed, not retain)

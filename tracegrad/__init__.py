@@ -12,6 +12,7 @@ from math import pi as pi
 from tracegrad import autograd as autograd
 from tracegrad import nn as nn
 from tracegrad import optim as optim
+from tracegrad import testing as testing
 from tracegrad._device import Device as device
 from tracegrad._dtype import DType as dtype
 from tracegrad._dtype import bfloat16 as bfloat16
@@ -57,6 +58,11 @@ from tracegrad._handle import Size as Size
 from tracegrad._interop import from_dlpack as from_dlpack
 from tracegrad._interop import from_jax as from_jax
 from tracegrad._ops._declare import is_tensor as is_tensor
+from tracegrad._ops._queries import can_cast as can_cast
+from tracegrad._ops._queries import is_complex as is_complex
+from tracegrad._ops._queries import is_floating_point as is_floating_point
+from tracegrad._ops._queries import numel as numel
+from tracegrad._ops._queries import result_type as result_type
 from tracegrad._ops.random import Generator as Generator
 from tracegrad._ops.random import default_generator as default_generator
 from tracegrad._ops.random import get_rng_state as get_rng_state
@@ -70,3 +76,4 @@ from tracegrad.nn import functional as functional
 
 newaxis = None
 strided = "torch.strided"
+__version__ = "0.1.0"

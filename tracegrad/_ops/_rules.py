@@ -16,11 +16,12 @@ Operand = Aval | Number
 #: One dim or several, as ops take them; None means all.
 Dims = int | Sequence[int] | None
 
-_NAMES = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "true_divide": "Div", "negative": "Neg",
+#: jax.numpy's ufuncs hash in Python, ten times slower than a function: `operator`'s are the keys of the commonest ops.
+_NAMES = {"add": "Add", "truediv": "Div", "subtract": "Sub", "multiply": "Mul", "true_divide": "Div", "negative": "Neg",
           "arcsin": "Asin", "arccos": "Acos", "arctan": "Atan", "arctan2": "Atan2", "power": "Pow",
           "arcsinh": "Asinh", "arccosh": "Acosh", "arctanh": "Atanh"}  # fmt: skip
 #: jax.numpy functions whose derivative saves no tensor in PyTorch.
-_SAVES_NOTHING = {"add", "subtract", "negative", "ceil", "floor", "round", "trunc", "sign", "real", "imag", "conj"}
+_SAVES_NOTHING = {"add", "sub", "negative", "ceil", "floor", "round", "trunc", "sign", "real", "imag", "conj"}
 
 
 def backward_name(fn: Callable[..., Any]) -> str:

@@ -5,6 +5,7 @@ A number may stand in either place of a two-operand op; the reflected operators 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor
         tensor([31, 42])
     """
     if alpha == 1:
-        return binary(rules.arithmetic, jnp.add, input, other)  # type: ignore[no-any-return]
+        return binary(rules.arithmetic, operator.add, input, other)  # type: ignore[no-any-return]
     return record(_scaled, ("Add",), input, other, alpha)  # type: ignore[no-any-return]
 
 
@@ -72,7 +73,7 @@ def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor
 def sub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor:
     """Return ``input - alpha * other``, broadcast and promoted. RuntimeError for bools."""
     if alpha == 1:
-        return binary(_subtraction, jnp.subtract, input, other)  # type: ignore[no-any-return]
+        return binary(_subtraction, operator.sub, input, other)  # type: ignore[no-any-return]
     return record(_scaled, ("Sub",), input, other, alpha)  # type: ignore[no-any-return]
 
 
@@ -129,7 +130,7 @@ def mul(input: Tensor, other: Tensor | complex) -> Tensor:
         >>> torch.mul(torch.tensor([1, 2]), 1.5)
         tensor([1.5000, 3.0000])
     """
-    return binary(rules.arithmetic, jnp.multiply, input, other)  # type: ignore[no-any-return]
+    return binary(rules.arithmetic, operator.mul, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
@@ -142,7 +143,7 @@ def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = N
         tensor([-3,  3])
     """
     if rounding_mode is None:
-        return binary(rules.division, jnp.true_divide, input, other)  # type: ignore[no-any-return]
+        return binary(rules.division, operator.truediv, input, other)  # type: ignore[no-any-return]
     return record(_rounded_division, (rounding_mode,), input, other)  # type: ignore[no-any-return]
 
 
@@ -180,7 +181,7 @@ def _no_zero(dtype: DType, divisor: Operand) -> None:
 @op(inplace=True)
 def true_divide(input: Tensor, other: Tensor | complex) -> Tensor:
     """Return ``input / other``, never rounded."""
-    return binary(rules.division, jnp.true_divide, input, other)  # type: ignore[no-any-return]
+    return binary(rules.division, operator.truediv, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)

@@ -1,0 +1,71 @@
+"""Questions about tensors and types that are answered without running anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracegrad._dtype import BOOL, DType
+from tracegrad._engine.value import Number
+from tracegrad._handle import Handle
+from tracegrad._ops import _rules as rules
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+
+def numel(input: Tensor) -> int:
+    """Return the number of elements.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.numel(torch.ones(2, 3))
+        6
+    """
+    return input._value.spec.aval.numel
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Return whether the dtype is a real floating-point type.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.is_floating_point(torch.ones(2)), torch.is_floating_point(torch.tensor(1))
+        (True, False)
+    """
+    return input.dtype.is_floating_point
+
+
+def is_complex(input: Tensor) -> bool:
+    """Return whether the dtype is complex.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.is_complex(torch.tensor(1j))
+        True
+    """
+    return input.dtype.is_complex
+
+
+def result_type(tensor1: Any, tensor2: Any) -> DType:
+    """Return the dtype of arithmetic on two operands, each a tensor or a Python number.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.result_type.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.result_type(torch.tensor([1, 2]), 1.0)
+        torch.float32
+    """
+    return rules.result_type([x._value.spec.aval if isinstance(x, Handle) else Number(type(x), x)
+                              for x in (tensor1, tensor2)])  # fmt: skip
+
+
+def can_cast(from_: DType, to: DType) -> bool:
+    """Return whether PyTorch's in-place ops convert ``from_`` to ``to``: never to a lower category.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.can_cast(torch.double, torch.float), torch.can_cast(torch.float, torch.int)
+        (True, False)
+    """
+    return from_.category <= to.category and not (to.category == BOOL and from_.category != BOOL)

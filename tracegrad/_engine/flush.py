@@ -27,7 +27,7 @@ import jax
 import numpy as np
 
 from tracegrad._engine import program as programs
-from tracegrad._engine import report, sites, trie
+from tracegrad._engine import report, sites, trie, wide
 from tracegrad._engine.program import LEAF_ARRAY, Program
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
@@ -63,10 +63,14 @@ def flush(trace: Trace, reason: str) -> None:
         trace.reason = reason
     if state.trace is trace:
         state.trace = Trace(state.mode, state.eager > 0)
-    with _lock, collection_paused:
-        if trace.final is not None:
-            _run(trace, trace.final)
-            _release(trace)
+    before = wide.setting()
+    try:
+        with _lock, collection_paused:
+            if trace.final is not None:
+                _run(trace, trace.final)
+                _release(trace)
+    finally:
+        wide.restore(before)
 
 
 def flush_current(reason: str) -> None:

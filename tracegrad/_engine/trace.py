@@ -20,7 +20,7 @@ import numpy as np
 
 from tracegrad import _device
 from tracegrad._config import config
-from tracegrad._engine import sites, trie
+from tracegrad._engine import sites, trie, wide
 from tracegrad._engine.op import Prepared, Rule, number_token, prepare
 from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
 from tracegrad._engine.value import Aval, Input, Number, Spec, Value, Variable
@@ -292,31 +292,35 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
 
 def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: Any = None) -> Any:
     """Record an op whose node may not exist yet. ``short`` is its key where the rule and params are not."""
-    with collection_paused:
-        while True:
-            trace = open_trace(operands)
-            slots: list[Any] = [short] if short is not None else [rule, params]
-            for x in operands:
-                value = getattr(x, "_value", None)
-                if value is None:
-                    slots.append(_number_key(x))
-                else:
-                    slots.append(value.slot if value.trace is trace else enter(trace, value))
-            if trace.closed:
-                continue
-            node = trace.node
-            real = node.real
-            kid = _find(real, slots)
-            if kid is None:
-                kid = _grow(trace, real, rule, params, operands, slots)
-                if kid is None:
+    before = wide.setting()
+    try:
+        with collection_paused:
+            while True:
+                trace = open_trace(operands)
+                slots: list[Any] = [short] if short is not None else [rule, params]
+                for x in operands:
+                    value = getattr(x, "_value", None)
+                    if value is None:
+                        slots.append(_number_key(x))
+                    else:
+                        slots.append(value.slot if value.trace is trace else enter(trace, value))
+                if trace.closed:
                     continue
-            result = commit(trace, node, kid, operands)
-            if result is None:
-                continue
-            if trace.immediate:
-                _flush(trace, "a JAX tracer" if trace.inline else "eager()")
-            return result
+                node = trace.node
+                real = node.real
+                kid = _find(real, slots)
+                if kid is None:
+                    kid = _grow(trace, real, rule, params, operands, slots)
+                    if kid is None:
+                        continue
+                result = commit(trace, node, kid, operands)
+                if result is None:
+                    continue
+                if trace.immediate:
+                    _flush(trace, "a JAX tracer" if trace.inline else "eager()")
+                return result
+    finally:
+        wide.restore(before)
 
 
 def _find(node: Node, key: list[Any]) -> Node | None:
@@ -502,8 +506,12 @@ def force(value: Value) -> Any:
 
 def to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
     """Put a private NumPy copy on its device."""
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        return jax.device_put(array, _device.to_jax(of.device))
+    before = wide.setting()
+    try:
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
+            return jax.device_put(array, _device.to_jax(of.device))
+    finally:
+        wide.restore(before)
 
 
 def _number_key(x: Any) -> Any:

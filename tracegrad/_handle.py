@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from tracegrad._device import Device
 from tracegrad._dtype import DType
-from tracegrad._engine import trace, trie
+from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval, Value, Variable, concrete
 from tracegrad._errors import UnsupportedError
+from tracegrad._grad_mode import enable_grad
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -190,15 +192,9 @@ def write(tensor: Tensor, result: Tensor) -> Tensor:
 
 def _remake(view: Tensor, root: Tensor) -> None:
     """Make ``view`` anew; a view with a history keeps one, also where the write was made in ``no_grad``."""
-    before = trace.state.mode
     assert view._remake is not None
-    if view._value.spec.wants and not before.grad:
-        trace.set_mode(trie.mode(True))
-    try:
+    with enable_grad() if view._value.spec.wants else nullcontext():
         view._value = view._remake(root)._value
-    finally:
-        if trace.state.mode is not before:
-            trace.set_mode(before)
     view._version += 1
 
 
@@ -224,14 +220,8 @@ def _write_under(root: Tensor, alias: Tensor) -> None:
 
 def _overwritten(tensor: Tensor, value: Value, passes: bool) -> Value:
     """Return ``value`` in the place of ``tensor`` on the tape; ``passes``: gradients flow on to what was there."""
-    before = trace.state.mode
-    if not before.grad:
-        trace.set_mode(trie.mode(True))
-    try:
+    with enable_grad():
         return trace.record(_overwrite, (passes,), tensor, tensor_of(value))._value  # type: ignore[no-any-return]
-    finally:
-        if trace.state.mode is not before:
-            trace.set_mode(before)
 
 
 def check_inplace(tensor: Tensor) -> None:

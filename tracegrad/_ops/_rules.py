@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from tracegrad import _dtype
-from tracegrad._dtype import BOOL, COMPLEX, FLOATING, INTEGRAL, DType
+from tracegrad._dtype import COMPLEX, FLOATING, DType
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval, Number
 
@@ -161,17 +161,3 @@ def logic(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
     """Two operands taken as truth values; bools out."""
     broadcast(a, b)
     return lowering(lambda x, y: fn(jnp.asarray(x) != 0, jnp.asarray(y) != 0), fn, differentiable=False)
-
-
-def bitwise(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
-    """Two operands, integers or bools."""
-    dtype = result_type((a, b))
-    broadcast(a, b)
-    if dtype.category not in (BOOL, INTEGRAL):
-        raise RuntimeError(f'"{fn.__name__}_cpu" not implemented for \'{_capital(dtype)}\'')
-    return lowering(lambda x, y: fn(cast(x, dtype), cast(y, dtype)), fn, differentiable=False)
-
-
-def _capital(dtype: DType) -> str:
-    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
-            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}.get(dtype.name, dtype.name)  # fmt: skip

@@ -390,27 +390,35 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: 
 
 
 def _softmax(x: Aval, dim: int, dtype: DType | None) -> Lowering:
+    def pull(y: Any, g: Any, axis: int) -> Any:
+        return y * (g - jnp.sum(g * y, axis, keepdims=True))
+
+    return _normalised(x, dim, dtype, "softmax", probabilities, pull, 1)
+
+
+def _normalised(x: Aval, dim: int, dtype: DType | None, name: str, run: Callable[[Any, int], Any],
+                pull: Callable[[Any, Any, int], Any], lone: int) -> Lowering:  # fmt: skip
+    """The rule of softmax and its logarithm: ``pull(y, g, axis)`` needs the output alone, ``lone`` is one of a kind."""
     axis = rules.dim(dim, x.ndim)
     to = dtype or x.dtype
-    last = axis == x.ndim - 1 or x.ndim == 0
-    require_floating(aval(x.shape, to, x.device), "softmax_lastdim_kernel_impl" if last else "softmax_kernel_impl")
+    last = "lastdim_" if axis == x.ndim - 1 or x.ndim == 0 else ""
+    require_floating(aval(x.shape, to, x.device), f"{name}_{last}kernel_impl")
+    node = "".join(map(str.capitalize, name.split("_"))) + "Backward0"
     if x.ndim == 0 or x.shape[axis] == 0:
-        return Lowering(lambda a: jnp.where(jnp.isfinite(a), 1, jnp.nan).astype(to.np), name="SoftmaxBackward0")
+        return Lowering(lambda a: jnp.where(jnp.isfinite(a), lone, jnp.nan).astype(to.np), name=node)
     wide = opmath(to)
 
     def exact(a: Any) -> Any:
-        return probabilities(a.astype(to.np).astype(wide), axis)
+        return run(a.astype(to.np).astype(wide), axis)
 
     def forward(a: Any) -> tuple[Any, Any]:
         y = exact(a)
         return y.astype(to.np), (y,)
 
     def backward(saved: Any, g: Any) -> tuple[Any, ...]:
-        (y,) = saved
-        g = g.astype(wide)
-        return ((y * (g - jnp.sum(g * y, axis, keepdims=True))).astype(x.dtype.np),)
+        return (pull(saved[0], g.astype(wide), axis).astype(x.dtype.np),)
 
-    return Lowering(lambda a: exact(a).astype(to.np), forward, backward, "SoftmaxBackward0")
+    return Lowering(lambda a: exact(a).astype(to.np), forward, backward, node)
 
 
 def probabilities(x: Any, axis: int) -> Any:
@@ -433,29 +441,10 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dty
 
 
 def _log_softmax(x: Aval, dim: int, dtype: DType | None) -> Lowering:
-    axis = rules.dim(dim, x.ndim)
-    to = dtype or x.dtype
-    last = axis == x.ndim - 1 or x.ndim == 0
-    require_floating(
-        aval(x.shape, to, x.device), "log_softmax_lastdim_kernel_impl" if last else "log_softmax_kernel_impl"
-    )
-    if x.ndim == 0 or x.shape[axis] == 0:
-        return Lowering(lambda a: jnp.where(jnp.isfinite(a), 0, jnp.nan).astype(to.np), name="LogSoftmaxBackward0")
-    wide = opmath(to)
+    def pull(y: Any, g: Any, axis: int) -> Any:
+        return g - jnp.exp(y) * jnp.sum(g, axis, keepdims=True)
 
-    def exact(a: Any) -> Any:
-        return log_probabilities(a.astype(to.np).astype(wide), axis)
-
-    def forward(a: Any) -> tuple[Any, Any]:
-        y = exact(a)
-        return y.astype(to.np), (y,)
-
-    def backward(saved: Any, g: Any) -> tuple[Any, ...]:
-        (y,) = saved
-        g = g.astype(wide)
-        return ((g - jnp.exp(y) * jnp.sum(g, axis, keepdims=True)).astype(x.dtype.np),)
-
-    return Lowering(lambda a: exact(a).astype(to.np), forward, backward, "LogSoftmaxBackward0")
+    return _normalised(x, dim, dtype, "log_softmax", log_probabilities, pull, 0)
 
 
 def log_probabilities(x: Any, axis: int) -> Any:

@@ -61,7 +61,7 @@ def backward(
         for t in targets:
             if not t._value.spec.wants:
                 raise RuntimeError("One of the differentiated Tensors does not require grad")
-    sweep, _ = _run(tensors, grad_tensors, retain_graph, create_graph, targets)
+    sweep = _run(tensors, grad_tensors, retain_graph, create_graph, targets)
     if targets is None:
         finish(sweep)
         return
@@ -117,7 +117,7 @@ def grad(
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, "
                          "but got: allow_unused=False.")
-    sweep, _ = _run(outputs, grad_outputs, retain_graph, create_graph, targets)
+    sweep = _run(outputs, grad_outputs, retain_graph, create_graph, targets)
     found = _found(sweep, targets)
     if materialize_grads:
         return tuple(trace.record(_zeros_like, (), t) if g is None else g for g, t in zip(found, targets))
@@ -143,7 +143,7 @@ def _found(sweep: Sweep, targets: Sequence[Tensor]) -> list[Tensor | None]:
 
 
 def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
-         targets: list[Tensor] | None) -> tuple[Sweep, list[Tensor]]:  # fmt: skip
+         targets: list[Tensor] | None) -> Sweep:  # fmt: skip
     roots: list[Any] = [tensors] if isinstance(tensors, Handle) else list(tensors)
     if cotangents is None or isinstance(cotangents, Handle):
         cotangents = [cotangents] * len(roots) if cotangents is None else [cotangents]
@@ -165,7 +165,7 @@ def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
     finally:
         if state.mode is not before:
             trace.set_mode(before)
-    return sweep, roots
+    return sweep
 
 
 def _cotangent(root: Tensor, c: Tensor | None, index: int, create_graph: bool) -> Tensor:

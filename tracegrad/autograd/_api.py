@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from tracegrad._dtype import type_name
-from tracegrad._engine import trace, trie
+from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.trace import state
 from tracegrad._engine.value import Aval
+from tracegrad._grad_mode import enable_grad
 from tracegrad._handle import Handle, constant, tensor_of
 from tracegrad.autograd._backward import Sweep, accumulate, finish
 
@@ -154,17 +155,11 @@ def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
     for i, root in enumerate(roots):
         if not root._value.spec.wants:
             raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-    before = state.mode
     retain = create_graph if retain is None else retain
     sweep = Sweep(retain, create_graph, targets)
-    if create_graph and not before.grad:
-        trace.set_mode(trie.mode(True))
-    try:
+    with enable_grad() if create_graph else nullcontext():
         sweep.start(roots, full)
         sweep.segments_left()
-    finally:
-        if state.mode is not before:
-            trace.set_mode(before)
     return sweep
 
 

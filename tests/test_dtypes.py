@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 import warnings
 
 import pytest
@@ -149,3 +151,75 @@ def test_results_do_not_depend_on_the_users_jax_configuration():
             y.backward()
             assert x.grad.dtype is tracegrad.float64 and x.grad.tolist() == [3.0, 3.0]
             assert tracegrad.arange(3).sum().dtype is tracegrad.int64
+
+
+# -- limits, names, devices ------------------------------------------------------------------------------------
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "bool"])
+def test_limits_are_pytorchs(name):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
+    kind, fields = "finfo", "bits min max eps tiny smallest_normal resolution"
+    if "int" in name:
+        kind, fields = "iinfo", "bits min max"
+    mine, theirs = (getattr(lib, kind)(getattr(lib, name)) for lib in (tracegrad, torch))
+    assert repr(mine) == repr(theirs) and mine.dtype == theirs.dtype
+    assert [getattr(mine, f) for f in fields.split()] == [getattr(theirs, f) for f in fields.split()]
+
+
+#: Expressions that PyTorch and tracegrad answer in the same text, or with the same exception.
+SAME = """
+torch.iinfo(torch.float32) | torch.finfo(torch.int32) | torch.iinfo(torch.bool) | torch.finfo("float32") | torch.finfo()
+torch.int32.to_complex() | torch.complex64.to_real() | torch.bfloat16.to_complex() | torch.int8.to_real()
+torch.float32.itemsize | torch.float32.is_signed | torch.uint8.is_signed | torch.complex64.is_complex | torch.float
+torch.half | torch.double | torch.cfloat | torch.cdouble | torch.short | torch.int | torch.long | torch.bfloat16
+pickle.loads(pickle.dumps(torch.float32)) is torch.float32 | copy.deepcopy(torch.int8) is torch.int8
+torch.device("cpu") == torch.device("cpu", 0) | torch.device("cpu:0").index | torch.device("cpu").index
+str(torch.device("cpu", 0)) | repr(torch.device("cuda", 1)) | torch.device("cpu:x") | torch.device("cuda", -1)
+torch.device("cpu:-1") | torch.device(type="cpu") | torch.device(type="cpu", index=0) | torch.device("cpu:0", 1)
+torch.device("cuda") == torch.device("cuda:0") | torch.device("cpu") == "cpu"
+pickle.loads(pickle.dumps(torch.device("cpu", 0)))
+hash(torch.device("cpu")) == hash(torch.device("cpu")) | torch.get_default_device() | torch.set_default_device("cpu")
+torch.set_default_device(None) | torch.set_default_dtype(torch.int32) | torch.set_default_dtype("float32")
+torch.ones(2).type() | torch.ones(2).type("torch.DoubleTensor") | torch.ones(2).type(torch.IntTensor)
+torch.ones(2).type("double") | torch.FloatTensor([1, 2]) | torch.LongTensor([2**53 + 1]) | torch.FloatTensor(2, 3).shape
+torch.DoubleTensor | torch.FloatTensor.dtype | isinstance(torch.ones(2), torch.FloatTensor) | torch.BoolTensor([1, 0])
+isinstance(torch.ones(2), torch.LongTensor) | torch.Tensor([1, 2]).dtype | torch.IntTensor(torch.Size([2])).shape
+torch.ones(2).to("cpu", torch.int32) | torch.ones(2).to(device="cpu", dtype=torch.float64, copy=True)
+torch.ones(2).to(torch.float64, non_blocking=True) | torch.ones(2).to("float32") | torch.ones(2).to()
+torch.ones(2).to(torch.ones(1, dtype=torch.int8)) | torch.ones(2).to(torch.float32, True, True)
+torch.ones(2).to("cpu", torch.int8, False, True) | torch.ones(2).to(None) | torch.ones(2).to(float)
+torch.ones(2).to(dtype=None) | torch.ones(2).to(device=None) | torch.ones(2).to("cpu:0").device
+torch.ones(2, device="cpu:0").device | torch.ones(2, dtype=float).dtype | torch.zeros(2, dtype=int).dtype
+torch.full((2,), 1, dtype=bool).dtype | torch.ones(2, dtype=complex).dtype | torch.tensor([1], dtype=float).dtype
+torch.result_type(1, 2.0) | torch.result_type(torch.tensor(1), True) | torch.can_cast(torch.int8, torch.uint8)
+torch.promote_types(torch.uint16, torch.int8) | torch.promote_types(torch.uint16, torch.float32)
+torch.promote_types(torch.uint16, torch.uint8) | torch.promote_types(torch.uint16, torch.bool)
+torch.is_floating_point(torch.ones(1)) | torch.is_complex(torch.ones(1)) | torch.is_tensor(1) | torch.ones(2).is_cpu
+torch.ones(2).cfloat().dtype | torch.ones(2).cdouble().dtype | torch.ones(2).is_cuda | torch.ones(2).get_device()
+torch.atan2(torch.ones(1), 1.0) | torch.maximum(torch.ones(1), 2) | torch.logical_and(torch.ones(1), True)
+"""
+SAME = [s.strip() for line in SAME.strip().splitlines() for s in line.split(" | ")]
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("source", SAME)
+def test_answers_are_pytorchs(source):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
+    answers = []
+    for lib in (tracegrad, torch):
+        try:
+            answers.append(str(eval(source, {"torch": lib, "pickle": pickle, "copy": copy})))  # noqa: S307
+        except Exception as error:
+            answers.append(f"{type(error).__name__}: {error}")
+    assert answers[0] == answers[1]
+
+
+def test_a_device_as_context():
+    with tracegrad.device("cpu") as device:
+        assert tracegrad.get_default_device() is device and tracegrad.ones(2).device == device
+        with tracegrad.device("cpu", 0):
+            assert tracegrad.get_default_device().index == 0
+    assert tracegrad.get_default_device() == tracegrad.ones(1).device

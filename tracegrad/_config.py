@@ -10,6 +10,8 @@ from dataclasses import dataclass
 class Config:
     """The settings of this process; each field names the variable that sets it."""
 
+    #: ``TRACEGRAD_CHECK``: whether elements are checked (indices, divisors, ...), 1, or errors go unnoticed, 0.
+    check: bool = True
     #: ``TRACEGRAD_LOG``: comma-separated topics that are printed as they happen. Known: ``programs``.
     log: frozenset[str] = frozenset()
     #: ``TRACEGRAD_MAX_PENDING``: a pending trace is flushed when it has this many operations.
@@ -31,6 +33,10 @@ def _read() -> Config:
     if topics - _TOPICS:
         raise ValueError(f"TRACEGRAD_LOG: expected topics among {sorted(_TOPICS)}, got {sorted(topics - _TOPICS)}")
     config.log = topics
+    check = os.environ.get("TRACEGRAD_CHECK", "1")
+    if check not in ("0", "1"):
+        raise ValueError(f"TRACEGRAD_CHECK: expected 0 or 1, got {check!r}")
+    config.check = check == "1"
     for name in ("max_pending", "max_programs", "max_trie"):
         text = os.environ.get(f"TRACEGRAD_{name.upper()}")
         if text is not None:

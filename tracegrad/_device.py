@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -23,16 +24,30 @@ class Device:
     type: str
     index: int | None
 
-    def __new__(cls, type: str | Device, index: int | None = None) -> Device:
+    def __new__(cls, type: str | Device | int, index: int | None = None) -> Device:
         """Return the one object for this name and index; RuntimeError for a name that no platform has."""
         if isinstance(type, Device):
             return type
-        name, _, number = str(type).partition(":")
+        if isinstance(type, int) and not isinstance(type, bool):
+            type, index = default().type, type  # noqa: A001
+        elif not isinstance(type, str):
+            raise TypeError(f"device() received an invalid combination of arguments - got ({_kind(type)}), but "
+                            "expected one of:\n * (torch.device device)\n * (str type, int index = -1)\n")
+        name, colon, number = type.partition(":")
         if name not in _PLATFORM:
-            raise RuntimeError("Expected one of cpu, cuda, tpu device type at start of device string: "
-                               f"{name}")
-        if number:
+            if name.isalpha() and not colon and name.isascii() and name.islower():
+                raise RuntimeError("Expected one of cpu, cuda, tpu device type at start of device string: "
+                                   f"{name}")
+            raise RuntimeError(f"Invalid device string: '{type}'")
+        if colon:
+            if index is not None:
+                raise RuntimeError("type (string) must not include an index because index was passed explicitly: "
+                                   f"{type}")
+            if not number.isdecimal():
+                raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)
+        if index is not None and index < 0:
+            raise RuntimeError("Device index must not be negative")
         return _device("cuda" if name == "gpu" else name, index)
 
     def __repr__(self) -> str:
@@ -44,6 +59,29 @@ class Device:
 
     def __reduce__(self) -> Any:
         return (Device, (self.type, self.index))
+
+    def __enter__(self) -> Device:
+        _chosen.stack.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _chosen.stack.pop()
+
+
+def _kind(x: object) -> str:
+    return x.__class__.__name__
+
+
+class _Chosen(threading.local):
+    """Where each thread makes new tensors when it is not told."""
+
+    def __init__(self) -> None:
+        self.stack: list[Device] = []  # of ``with device:``
+        self.device: Device | None = None
+
+
+_chosen = _Chosen()
+Device.__module__, Device.__name__, Device.__qualname__ = "tracegrad", "device", "device"
 
 
 @cache
@@ -58,6 +96,23 @@ def default() -> Device:
     """Return the device of JAX's default backend, where new tensors are made."""
     platform = jax.default_backend()
     return _device("cuda", 0) if platform == "gpu" else _device(platform, None if platform == "cpu" else 0)
+
+
+def get_default_device() -> Device:
+    """Return where new tensors are made when no device is given.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> with torch.device("cpu"):
+        ...     torch.get_default_device()
+        device(type='cpu')
+    """
+    return _chosen.stack[-1] if _chosen.stack else _chosen.device or default()
+
+
+def set_default_device(device: Device | str | int | None) -> None:
+    """Set where this thread makes new tensors when no device is given; None for JAX's default again."""
+    _chosen.device = None if device is None else Device(device)  # type: ignore[arg-type]
 
 
 @cache

@@ -43,12 +43,28 @@ class DType:
         """Whether values of this type can carry gradients."""
         return self.category >= FLOATING
 
+    def to_real(self) -> DType:
+        """Return the type of the real part."""
+        return _TO_REAL.get(self, self)
+
+    def to_complex(self) -> DType:
+        """Return the complex type whose parts are of this type; complex64 of 16-bit types.
+
+        Raises:
+            RuntimeError: for integers and bools.
+        """
+        if not self.is_inexact:
+            raise RuntimeError(f"Unknown Complex ScalarType for {type_name(self)}")
+        return _TO_COMPLEX.get(self, self)
+
     def __repr__(self) -> str:
         return f"torch.{self.name}"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return (by_name, (self.name,))
 
+
+DType.__module__, DType.__name__, DType.__qualname__ = "tracegrad", "dtype", "dtype"
 
 bool_ = DType("bool", np.bool_, BOOL)
 uint8 = DType("uint8", np.uint8, INTEGRAL)
@@ -75,6 +91,9 @@ _BY_NAME: dict[str, DType] = {d.name: d for d in ALL}
 _TO_COMPLEX = {float16: complex64, bfloat16: complex64, float32: complex64, float64: complex128}
 _TO_REAL = {complex64: float32, complex128: float64}
 
+_WIDE_UNSIGNED = frozenset((uint16, uint32, uint64))
+_OF_PYTHON: dict[Any, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
+
 _default = float32
 
 
@@ -87,10 +106,19 @@ def from_np(dtype: Any) -> DType:
     """Return the type that a NumPy or JAX ``dtype`` carries; TypeError where PyTorch has none."""
     found = _BY_NP.get(np.dtype(dtype))
     if found is None:
-        raise TypeError(f"can't convert np.ndarray of type {np.dtype(dtype)}. The only supported types are: "
+        kind = np.dtype(dtype).type
+        raise TypeError(f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. The only supported types are: "
                         "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, "
                         "uint32, uint16, uint8, and bool.")
     return found
+
+
+def given(d: Any) -> Any:
+    """Return the type that Python's ``bool``, ``int``, ``float`` or ``complex`` stands for; other arguments unchanged.
+
+    Unlike numbers, whose type is the default one, ``float`` means float64 here.
+    """
+    return _OF_PYTHON.get(d, d) if isinstance(d, type) else d
 
 
 def get_default_dtype() -> DType:
@@ -106,7 +134,8 @@ def set_default_dtype(d: DType) -> None:
     """
     global _default
     if not isinstance(d, DType) or not d.is_floating_point:
-        raise TypeError(f"only floating-point types are supported as the default type, got {d!r}")
+        what = "" if isinstance(d, DType) else "invalid dtype object: "
+        raise TypeError(f"{what}only floating-point types are supported as the default type")
     _default = d
 
 
@@ -136,7 +165,8 @@ def of_number(kind: type) -> DType:
     return default_complex()
 
 
-_TYPE_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+_TYPE_NAMES = {"bool": "Bool", "uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
+               "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
                "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
                "complex64": "ComplexFloat", "complex128": "ComplexDouble"}  # fmt: skip
 
@@ -156,6 +186,9 @@ def promote_types(a: DType, b: DType) -> DType:
     """
     if a is b:
         return a
+    if a.category <= INTEGRAL and b.category <= INTEGRAL and (a in _WIDE_UNSIGNED or b in _WIDE_UNSIGNED):
+        raise RuntimeError("Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
+                           f"{type_name(a)} and {type_name(b)}")
     if a.category < b.category:
         a, b = b, a
     if a.category == COMPLEX:
@@ -172,8 +205,5 @@ def promote_types(a: DType, b: DType) -> DType:
         return a
     if a.is_signed == b.is_signed:
         return a if a.itemsize >= b.itemsize else b
-    signed, unsigned = (a, b) if a.is_signed else (b, a)
-    if unsigned is not uint8:
-        raise RuntimeError(f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
-                           f"{a.name} and {b.name}")
+    signed = a if a.is_signed else b
     return int16 if signed is int8 else signed

@@ -8,3 +8,10 @@ class UnsupportedError(NotImplementedError):
 
 
 UnsupportedError.__module__ = "tracegrad"
+
+
+class LinAlgError(RuntimeError):
+    """A matrix that an op of linear algebra cannot take: singular, or not positive-definite."""
+
+
+LinAlgError.__module__ = "tracegrad.linalg"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tracegrad._engine import flush, program, report, sites, trie
+from tracegrad._engine import checks, cuts, flush, program, report, sites, trie
 from tracegrad._engine.trace import state
 
 
@@ -20,18 +20,22 @@ def eager() -> Iterator[None]:
         >>> y
         tensor([3., 3.])
     """
-    flush.flush_current("eager()")
-    state.eager += 1
+    state.eager += 1  # first: the flush opens the trace that follows
     try:
+        flush.flush_current("eager()")
         yield
     finally:
-        flush.flush_current("the end of eager()")
         state.eager -= 1
+        flush.flush_current("the end of eager()")
 
 
 def synchronize() -> None:
-    """Run what this thread has recorded. Never needed for results: reading a value does it."""
+    """Run what this thread has recorded, wait for its checks, and raise what its checks found.
+
+    Never needed for results: reading a value does it.
+    """
     flush.flush_current("synchronize()")
+    checks.look()
 
 
 def clear_caches() -> None:
@@ -39,6 +43,7 @@ def clear_caches() -> None:
     flush.flush_current("clear_caches()")
     program.clear()
     sites.clear()
+    cuts.clear()
     report.clear()
 
 

@@ -1,14 +1,18 @@
 """The handle: what a user holds. A tensor's state without its ops; in-place ops point it at another value.
 
-NOTE [Aliases] Tensors that share elements in PyTorch share a `_Storage` here: weak references to the root and to its
-views, each of which knows how to be made from the root. A write to the root, or to a full alias of it (``detach()``,
-``.data``), makes the live views anew, so reading a view costs nothing. Nothing keeps a dead tensor alive.
+NOTE [Aliases] A *base* is a tensor that has its own place on the tape. A *view* is made from its base by *steps*, the
+view ops that lie between. A base and its views share a `Storage`, which refers to them weakly; a view holds its base
+where the base has elements that the view lacks. A write to a view goes up its steps into the base (each view op says
+how: `Viewing.put`), and the base's live views are made anew, so reading a view costs nothing. Other bases with the same
+elements (``detach()``, ``.data``) have storages of their own, joined in a `Group`: they get the elements of a write and
+keep their own place on the tape. Nothing refers in a circle, and no alias keeps another's history alive.
 """
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +24,14 @@ from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval, Value, Variable, concrete
 from tracegrad._errors import UnsupportedError
-from tracegrad._grad_mode import enable_grad
+from tracegrad._grad_mode import enable_grad, no_grad
+from tracegrad._layout import Step, apart, overlaps, prepared
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
+
+#: What a view cannot be written to for, in grad mode: it was made in `no_grad`, or by an op with several results.
+NO_GRAD = "no_grad"
 
 
 class Handle:
@@ -33,9 +41,12 @@ class Handle:
     _grad: Tensor | None = None
     _variable: Variable | None = None  # a leaf's identity to the tape, once it wanted gradients
     _retains: bool = False  # `retain_grad` was called on this non-leaf
-    _storage: _Storage | None = None  # shared with views, or with the tensor that this is a view of
-    _remake: Callable[[Tensor], Tensor] | None = None  # of a view: makes it anew from the root of its storage
-    _version: int = 0
+    _storage: Storage | None = None  # shared with views, or with the tensor that this is a view of
+    _steps: tuple[Step, ...] = ()  # of a view: what makes it from its base
+    _keeps: Tensor | None = None  # of a view that lacks elements of its base: the base
+    _made: Any = None  # of a view: NO_GRAD, or (number, name of the op) of a result among several
+    _strided: bool = False  # whether its elements may not lie in order
+    _writes: int = 0  # where there is no storage that counts them
 
     @property
     def shape(self) -> Any:
@@ -56,6 +67,19 @@ class Handle:
     def ndim(self) -> int:
         """The number of dimensions."""
         return len(self._value.spec.aval.shape)
+
+    @property
+    def _version(self) -> int:
+        """How often this tensor, or what shares its elements, was written to."""
+        storage = self._storage
+        if storage is None:
+            return self._writes
+        return storage.writes if storage.clock is None else storage.clock[0]
+
+    @property
+    def _base(self) -> Tensor | None:
+        """The tensor that this is a view of; None where it is no view."""
+        return self._storage.owner() if self._storage is not None and self._steps else None
 
     @property
     def is_leaf(self) -> bool:
@@ -87,26 +111,84 @@ class Size(tuple[int, ...]):
         return Size(tuple.__add__(self, tuple(other)))
 
 
-class _Storage:
-    """Weak references to a root tensor and its live views; the dead are dropped when the list has doubled."""
+class _Refs(list["weakref.ref[Any]"]):
+    """Weak references; the dead are dropped when the list has doubled."""
 
-    __slots__ = ("root", "refs", "limit")
+    limit = 8
 
-    def __init__(self, root: Tensor) -> None:
-        self.root = weakref.ref(root)
-        self.refs: list[weakref.ref[Tensor]] = []
-        self.limit = 8
+    def add(self, thing: Any) -> None:
+        """Enter ``thing``."""
+        if len(self) >= self.limit:
+            self[:] = [r for r in self if r() is not None]
+            self.limit = 2 * len(self) + 8
+        self.append(weakref.ref(thing))
 
-    def add(self, view: Tensor) -> None:
-        """Enter a view."""
-        if len(self.refs) >= self.limit:
-            self.refs = [r for r in self.refs if r() is not None]
-            self.limit = 2 * len(self.refs) + 8
-        self.refs.append(weakref.ref(view))
 
-    def others(self, tensor: Tensor) -> list[Tensor]:
-        """Return the live views but ``tensor``."""
-        return [view for r in self.refs if (view := r()) is not None and view is not tensor]
+class Storage:
+    """What a base and its views share: weak references to them, and how often they were written to."""
+
+    views: Any = ()  # a `_Refs`, once there are any
+    address: int = 0  # see `address`
+    group: _Group | None = None  # of storages with the same elements
+    place: tuple[Step, ...] = ()  # where its elements are among those of the group
+    clock: list[int] | None = None  # the count of writes that it shares with others of the group
+
+    def __init__(self, base: Tensor) -> None:
+        self.base = weakref.ref(base)
+        self.aval = base._value.spec.aval
+        self.writes = base._writes
+
+    def live(self) -> Iterator[Tensor]:
+        """Yield the live views."""
+        for r in self.views:
+            view = r()
+            if view is not None and view._storage is self:
+                yield view
+
+    def owner(self) -> Tensor | None:
+        """Return the base, made anew from a view with all its elements where it died; None where nothing lives."""
+        base = self.base()
+        if base is None:
+            for view in self.live():
+                whole = view if view._keeps is None else view._keeps
+                break
+            else:
+                return None
+            with enable_grad() if whole._value.spec.wants else nullcontext():
+                base = _put_back(None, self.aval, whole._steps, whole)
+            base._storage = self
+            self.base = weakref.ref(base)
+        return base
+
+    def count(self) -> None:
+        """Count a write."""
+        if self.clock is None:
+            self.writes += 1
+        else:
+            self.clock[0] += 1
+
+
+class _Group:
+    """Storages with the same elements or parts of them; see NOTE [Aliases]."""
+
+    __slots__ = ("aval", "members", "whole", "address")
+
+    def __init__(self, of: Aval, address: int) -> None:
+        self.aval = of  # of all elements
+        self.members = _Refs()
+        self.whole: Tensor | None = None  # all elements, while some member has only a part of them
+        self.address = address
+
+    def others(self, storage: Storage) -> list[Storage]:
+        """Return the live members but ``storage``, and let go of what only dead ones needed."""
+        live: list[Storage] = [s for r in self.members if (s := r()) is not None]
+        if self.whole is not None and all(_covers(s.place) for s in live):
+            self.whole = None
+        return [s for s in live if s is not storage]
+
+
+def _covers(steps: tuple[Step, ...]) -> bool:
+    return all(step[3] for step in steps)
 
 
 def tensor_of(value: Value) -> Tensor:
@@ -116,19 +198,118 @@ def tensor_of(value: Value) -> Tensor:
     return tensor
 
 
-def as_view(view: Tensor, base: Tensor, remake: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mark ``view`` as made from ``base`` by ``remake``."""
-    storage = base._storage
+def as_view(view: Tensor, input: Tensor, step: Step, strided: bool = False) -> Tensor:
+    """Mark ``view`` as made from ``input`` by ``step``; ``strided``: its elements may not lie in order."""
+    storage = input._storage
     if storage is None:
-        storage = base._storage = _Storage(base)
-    first = base._remake
-    if first is None or first is detach:
-        view._remake = remake
+        storage = input._storage = Storage(input)
+    steps = input._steps
+    if steps:
+        view._steps = (*steps, step)
+        if input._keeps is not None:
+            view._keeps = input._keeps
+        elif not step[3]:
+            view._keeps = input
+        if input._made is not None:
+            view._made = input._made
     else:
-        view._remake = lambda root: remake(first(root))
+        view._steps = (step,)
+        if not step[3] or input._variable is not None:
+            view._keeps = input
     view._storage = storage
-    storage.add(view)
+    views = storage.views
+    if not views:
+        storage.views = _Refs((weakref.ref(view),))
+    elif len(views) < views.limit:
+        views.append(weakref.ref(view))
+    else:
+        views.add(view)
+    if strided or input._strided:
+        view._strided = True
+    if not trace.state.mode.grad:
+        view._made = NO_GRAD
     return view
+
+
+def as_parts(views: Sequence[Tensor], input: Tensor, how: Sequence[tuple[Step, Any]]) -> None:
+    """Mark ``views`` as parts of ``input``, each by its step; with the number and the name for errors, or None."""
+    storage = input._storage
+    if storage is None:
+        storage = input._storage = Storage(input)
+    before, keeps = input._steps, input._keeps
+    quiet = None if trace.state.mode.grad else NO_GRAD
+    if keeps is None:
+        keeps = input
+    refs = storage.views = _Refs(r for r in storage.views if r() is not None)
+    for view, (step, whence) in zip(views, how):
+        view._steps = (*before, step)
+        view._keeps = keeps
+        view._storage = storage
+        view._strided = True
+        view._made = quiet or whence or input._made
+        refs.append(weakref.ref(view))
+    refs.limit = 2 * len(refs)
+
+
+def alias(tensor: Tensor, counted: bool = True) -> Tensor:
+    """Return a base with the elements of ``tensor`` through which no gradient flows: writes to either show in both.
+
+    Unless ``counted``, the writes to one are not counted as writes to the other.
+    """
+    made = tensor_of(constant(tensor._value))
+    if tensor._strided:
+        made._strided = True
+    storage = tensor._storage
+    if storage is None:
+        storage = tensor._storage = Storage(tensor)
+    group = storage.group
+    if group is None:
+        group = storage.group = _Group(storage.aval, storage.address)
+        group.members.append(weakref.ref(storage))
+    if storage.clock is None:
+        storage.clock = [storage.writes]
+    place = storage.place + tensor._steps
+    if place and group.whole is None and not _covers(place):
+        owner = storage.owner()
+        assert owner is not None
+        value = constant(owner._value) if owner._value.spec.wants else owner._value
+        group.whole = _put_back(None, group.aval, storage.place, tensor_of(value))
+    fresh = made._storage = Storage(made)
+    fresh.group, fresh.place, fresh.clock = group, place, storage.clock if counted else None
+    group.members.add(fresh)
+    return made
+
+
+def share(tensor: Tensor, source: Tensor) -> None:
+    """Have ``tensor`` give up its elements for those of ``source``, which it shares from now on.
+
+    It keeps its place on the tape; its views keep the old elements.
+    """
+    made = alias(source, counted=False)
+    old, new = tensor._storage, made._storage
+    assert new is not None
+    if old is not None and old.group is new.group and old.place + tensor._steps == new.place:
+        return  # they do so already
+    value = made._value
+    if tensor._value.spec.wants:
+        if isinstance(tensor._value.source, Variable):
+            value = trace.mark_variable(value, tensor._value.source, again=True)
+        else:
+            value = _overwritten(tensor, value, passes=True)
+    if old is not None and not tensor._steps:
+        standing_in = tensor_of(tensor._value)
+        standing_in._storage = old
+        for view in old.live():
+            if view._keeps is tensor or view._keeps is None:
+                view._keeps = standing_in
+        old.base = weakref.ref(standing_in)
+    tensor._value, tensor._storage, tensor._strided = value, new, made._strided
+    tensor._steps, tensor._keeps, tensor._made = (), None, None
+    new.writes, new.base = tensor._writes, weakref.ref(tensor)
+    if old is not None:  # its views go on sharing its count of writes
+        if old.clock is None:
+            old.clock = [old.writes]
+        new.clock = old.clock
 
 
 def want_grad(tensor: Tensor, wants: bool = True) -> None:
@@ -171,51 +352,200 @@ def _overwrite(x: Aval, new: Aval, passes: bool) -> Lowering:
     return Lowering(lambda a, b: b, forward, backward, "CopyBackwards", saves=False)
 
 
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def check_inplace(tensor: Tensor, fills: bool = False) -> None:
+    """Raise where an in-place op on ``tensor`` would change a leaf that wants gradients, or one element twice.
+
+    ``fills``: every element gets the same number.
+    """
+    value = tensor._value
+    if tensor._made is not None and trace.state.mode.grad:
+        assert tensor._storage is not None
+        base = tensor._storage.base()
+        if value.spec.wants or base is not None and base._value.spec.wants:
+            raise _refused(tensor)
+    if value.spec.wants and trace.state.mode.grad:
+        if tensor._steps:
+            assert tensor._storage is not None
+            base = tensor._storage.base()
+            if isinstance(value.source, Variable) or base is not None and base.is_leaf:
+                raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place "
+                                   "operation.")
+        elif isinstance(value.source, Variable):
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if tensor._strided and overlaps(tensor, fills):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single "
+                           "memory location. Please clone() the tensor before performing the operation.")
+
+
+def _refused(view: Tensor) -> RuntimeError:
+    if view._made == NO_GRAD:
+        return RuntimeError(
+            "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this "
+            "use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
+            "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
+            "both outside (if you want the inplace to be tracked).")
+    number, name = view._made
+    which = (f"Output {number} of {name} is a view and is being modified inplace." if view._value.spec.wants else
+             "A view was created in no_grad mode and is being modified inplace with grad mode enabled.")
+    return RuntimeError(f"{which} This view is the output of a function that returns multiple views. Such functions do "
+                        "not allow the output views to be modified inplace. You should replace the inplace operation "
+                        "by an out-of-place one.")
+
+
 def write(tensor: Tensor, result: Tensor) -> Tensor:
     """Point ``tensor`` at the value of ``result``, as an in-place op does, and make its aliases follow."""
-    storage, remake = tensor._storage, tensor._remake
-    if storage is not None and remake is not None and remake is not detach:
-        if storage.root() is not None or storage.others(tensor):
-            raise UnsupportedError(
-                "an in-place operation on a view (a slice, reshape or transpose) of a tensor that is still in use is "
-                "not supported yet. Write to that tensor, or use the out-of-place form.")
-        tensor._storage = tensor._remake = storage = None
-    _replace(tensor, result._value)
-    if storage is not None:
-        root = storage.root()
-        if root is not None and root is not tensor:
-            _write_under(root, tensor)
-        for view in storage.others(tensor):
-            _remake(view, root if root is not None else tensor)
+    storage, owner = tensor._storage, result._value.trace
+    if owner is not None and owner.scoped:
+        owner.note(tensor, result._value)  # type: ignore[attr-defined]
+    if storage is None:
+        tensor._value = _replacement(tensor, result._value)
+        tensor._writes += 1
+        return tensor
+    if tensor._made is not None and result._value.spec.wants and trace.state.mode.grad:
+        raise _refused(tensor)
+    base, group = storage.base(), storage.group
+    others = [] if group is None else group.others(storage)
+    alone = not others and (base is None or base is tensor) and (group is None or group.whole is None)
+    if alone and all(view is tensor for view in storage.live()):
+        tensor._value = _replacement(tensor, result._value)
+    else:
+        # Everything is recorded before anything changes, so that an interrupt leaves the aliases as they were.
+        changes = _changes(tensor, result, storage, others)
+        for handle, value in changes if owner is not None and owner.scoped else ():
+            owner.note(handle, value)  # type: ignore[attr-defined,union-attr]
+        for handle, value in changes:
+            handle._value = value
+    storage.count()
     return tensor
 
 
-def _remake(view: Tensor, root: Tensor) -> None:
-    """Make ``view`` anew; a view with a history keeps one, also where the write was made in ``no_grad``."""
-    assert view._remake is not None
-    with enable_grad() if view._value.spec.wants else nullcontext():
-        view._value = view._remake(root)._value
-    view._version += 1
+def count_write(tensor: Tensor) -> None:
+    """Count a write to ``tensor`` and to what shares its elements."""
+    if tensor._storage is None:
+        tensor._writes += 1
+    else:
+        tensor._storage.count()
 
 
-def _replace(tensor: Tensor, value: Value) -> None:
-    """Point ``tensor`` at ``value``; a leaf that wants gradients stays the same variable."""
-    source = tensor._value.source
-    if tensor._value.spec.wants and isinstance(source, Variable):
-        value = trace.mark_variable(value if not value.spec.wants else constant(value), source, again=True)
-    elif tensor._value.spec.wants and not value.spec.wants:
+def resize(tensor: Tensor, result: Tensor) -> None:
+    """Point ``tensor`` at the value of ``result``, which has another shape."""
+    storage = tensor._storage
+    if storage is not None:
+        base = storage.base()
+        alone = storage.group is None or not storage.group.others(storage)
+        if not alone or base is not None and base is not tensor or any(v is not tensor for v in storage.live()):
+            raise UnsupportedError(f"a tensor of shape {list(tensor.shape)} that shares its elements with others "
+                                   f"cannot be resized to {list(result.shape)}. Make a new one, or clone() this one.")
+        tensor._writes, tensor._storage = tensor._version, None
+        tensor._steps, tensor._keeps, tensor._made, tensor._strided = (), None, None, False
+    write(tensor, result)
+
+
+def _changes(tensor: Tensor, result: Tensor, storage: Storage, others: list[Storage]) -> list[tuple[Tensor, Value]]:
+    """Return the tensors that a write changes, with their new values."""
+    base = storage.owner()
+    assert base is not None
+    whole = result if base is tensor else _put_back(base, storage.aval, tensor._steps, result)
+    new = _replacement(base, whole._value)
+    changes = [(base, new), *_remade(storage, new, tensor._steps)]
+    group = storage.group
+    if group is None or not (others or group.whole is not None):
+        return changes
+    whole = tensor_of(constant(new))
+    if storage.place:
+        whole = _put_back(group.whole, group.aval, storage.place, whole)
+    if group.whole is not None:
+        changes.append((group.whole, whole._value))
+    for other in others:
+        if storage.place and apart(group.aval, storage.place, other.place):
+            continue
+        owner = other.owner()
+        if owner is not None:
+            part = _under(owner, _replay(whole, other.place)._value)
+            changes += [(owner, part), *_remade(other, part, ())]
+    return changes
+
+
+def _remade(storage: Storage, base: Value, written: tuple[Step, ...]) -> list[tuple[Tensor, Value]]:
+    """Return the live views of ``storage`` with their values made anew from that of the base.
+
+    ``written``: the steps to what was written to; views that share nothing with it stay, where no history does.
+    """
+    changes = []
+    source = tensor_of(base)
+    wants, mode = base.spec.wants, trace.state.mode
+    for view in storage.live():
+        old = view._value
+        if written and not wants and not old.spec.wants and apart(storage.aval, written, view._steps):
+            continue
+        quiet = view._made == NO_GRAD  # it has no history, and gets none
+        context: Any = nullcontext()
+        if wants and mode.grad is quiet:
+            context = no_grad() if quiet else enable_grad()
+        with context:
+            value = _replay(source, view._steps)._value
+        if old.spec.wants and not value.spec.wants and isinstance(old.source, Variable):
+            value = trace.mark_variable(value, old.source, again=True)
+        changes.append((view, value))
+    return changes
+
+
+def _replay(source: Tensor, steps: tuple[Step, ...]) -> Tensor:
+    for rule, params, starts, _ in steps:
+        source = trace.record(rule, params, source, *starts)
+    return source
+
+
+def _put_back(base: Tensor | None, of: Aval, steps: tuple[Step, ...], new: Tensor) -> Tensor:
+    """Return the base, of aval ``of``, with ``new`` where the view is that ``steps`` lead to.
+
+    Without ``base``, the steps are such that all of it is in the view.
+    """
+    if base is None:
+        avals = [p.outs[0] for p in prepared(of, steps)]
+        for (rule, params, _, _), to in zip(reversed(steps), reversed([of, *avals[:-1]])):
+            new = trace.record(_undo, (rule, params, to), new)
+        return new
+    levels = [base]
+    for rule, params, starts, _ in steps[:-1]:
+        levels.append(trace.record(rule, params, levels[-1], *starts))
+    for level, (rule, params, starts, _) in zip(reversed(levels), reversed(steps)):
+        new = trace.record(put_rule, (rule, params), level, new, *starts)
+    return new
+
+
+def put_rule(x: Aval, new: Aval, *rest: Any) -> Lowering:
+    """The rule of a write to a view of ``x``, made by the op whose rule, params and starts follow: the new ``x``."""
+    *starts, rule, params = rest
+    view = rule(x, *starts, *params).view
+    return Lowering(view.put, name="CopySlices", saves=False, device=x.device)
+
+
+def _undo(new: Aval, rule: Any, params: Any, of: Aval) -> Lowering:
+    view = rule(of, *params).view
+    return Lowering(lambda a: view.put(None, a), name="CopySlices", saves=False)
+
+
+def _replacement(tensor: Tensor, value: Value) -> Value:
+    """Return ``value`` as what an in-place op points ``tensor`` at; a leaf that wants gradients stays its variable."""
+    old = tensor._value
+    if old.spec.wants and isinstance(old.source, Variable):
+        return trace.mark_variable(value if not value.spec.wants else constant(value), old.source, again=True)
+    if old.spec.wants and not value.spec.wants:
         # Written without a history: under `no_grad` the old one stays, else gradients end here.
-        value = _overwritten(tensor, value, passes=not trace.state.mode.grad)
-    tensor._value = value
-    tensor._version += 1
+        return _overwritten(tensor, value, passes=not trace.state.mode.grad)
+    return value
 
 
-def _write_under(root: Tensor, alias: Tensor) -> None:
-    """Give ``root`` the elements of ``alias`` and leave it its place on the tape."""
-    value = constant(alias._value)
-    if root._value.spec.wants and not isinstance(root._value.source, Variable):
-        value = _overwritten(root, value, passes=True)
-    _replace(root, value)
+def _under(tensor: Tensor, value: Value) -> Value:
+    """Return ``value``, which has no history, as new elements for ``tensor`` at its place on the tape."""
+    old = tensor._value
+    if old.spec.wants and isinstance(old.source, Variable):
+        return trace.mark_variable(value, old.source, again=True)
+    return _overwritten(tensor, value, passes=True) if old.spec.wants else value
 
 
 def _overwritten(tensor: Tensor, value: Value, passes: bool) -> Value:
@@ -224,13 +554,25 @@ def _overwritten(tensor: Tensor, value: Value, passes: bool) -> Value:
         return trace.record(_overwrite, (passes,), tensor, tensor_of(value))._value  # type: ignore[no-any-return]
 
 
-def check_inplace(tensor: Tensor) -> None:
-    """Raise where an in-place op on ``tensor`` would change a leaf that wants gradients."""
-    value = tensor._value
-    if value.spec.wants and trace.state.mode.grad and isinstance(value.source, Variable):
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+#: A made-up address per storage, far enough from the next one.
+_addresses = itertools.count(1 << 40, 1 << 36)
 
 
-def detach(tensor: Tensor) -> Tensor:
-    """Return a tensor with the same elements through which no gradient flows."""
-    return tensor_of(constant(tensor._value))
+def is_alone(tensor: Tensor) -> bool:
+    """Whether no other live tensor shares elements with ``tensor``."""
+    storage = tensor._storage
+    if storage is None:
+        return True
+    return not tensor._steps and next(storage.live(), None) is None and (
+        storage.group is None or not storage.group.others(storage))
+
+
+def address(tensor: Tensor) -> int:
+    """Return a number that stands for the address of the storage of ``tensor``."""
+    storage = tensor._storage
+    if storage is None:
+        storage = tensor._storage = Storage(tensor)
+    home = storage.group or storage
+    if not home.address:
+        home.address = next(_addresses)
+    return home.address

@@ -1,7 +1,7 @@
 """The methods of tensors that are ops. Written by ``python -m tracegrad._ops._generate``."""
 
 from tracegrad._handle import Handle
-from tracegrad._ops import activation, blending, creation, gathering, indexing, linalg, math, pointwise, random, rearranging, reduction, rounding, shape, sorting, splitting
+from tracegrad._ops import activation, blending, calculus, comparison, counting, creation, distances, exponents, factors, gathering, indexing, linalg, math, measures, pointwise, products, random, random_fills, ranking, ranks, rearranging, reduction, rounding, running, scattering, shape, solving, sorting, special, spectra, splitting, spread, viewing, windows, writing
 from tracegrad._ops._declare import inplace
 
 
@@ -38,12 +38,91 @@ class Methods(Handle):
     nan_to_num = blending.nan_to_num
     nan_to_num_ = inplace(blending.nan_to_num)
 
+    # calculus
+    diff = calculus.diff
+
+    # comparison
+    allclose = comparison.allclose
+    bitwise_and = comparison.bitwise_and
+    bitwise_and_ = inplace(comparison.bitwise_and)
+    bitwise_left_shift = comparison.bitwise_left_shift
+    bitwise_left_shift_ = inplace(comparison.bitwise_left_shift)
+    bitwise_not = comparison.bitwise_not
+    bitwise_not_ = inplace(comparison.bitwise_not)
+    bitwise_or = comparison.bitwise_or
+    bitwise_or_ = inplace(comparison.bitwise_or)
+    bitwise_right_shift = comparison.bitwise_right_shift
+    bitwise_right_shift_ = inplace(comparison.bitwise_right_shift)
+    bitwise_xor = comparison.bitwise_xor
+    bitwise_xor_ = inplace(comparison.bitwise_xor)
+    eq = comparison.eq
+    eq_ = inplace(comparison.eq)
+    equal = comparison.equal
+    ge = comparison.ge
+    ge_ = inplace(comparison.ge)
+    greater = comparison.gt
+    greater_ = inplace(comparison.gt)
+    greater_equal = comparison.ge
+    greater_equal_ = inplace(comparison.ge)
+    gt = comparison.gt
+    gt_ = inplace(comparison.gt)
+    isclose = comparison.isclose
+    le = comparison.le
+    le_ = inplace(comparison.le)
+    less = comparison.lt
+    less_ = inplace(comparison.lt)
+    less_equal = comparison.le
+    less_equal_ = inplace(comparison.le)
+    logical_and = comparison.logical_and
+    logical_and_ = inplace(comparison.logical_and)
+    logical_not = comparison.logical_not
+    logical_not_ = inplace(comparison.logical_not)
+    logical_or = comparison.logical_or
+    logical_or_ = inplace(comparison.logical_or)
+    logical_xor = comparison.logical_xor
+    logical_xor_ = inplace(comparison.logical_xor)
+    lt = comparison.lt
+    lt_ = inplace(comparison.lt)
+    ne = comparison.ne
+    ne_ = inplace(comparison.ne)
+    not_equal = comparison.ne
+    not_equal_ = inplace(comparison.ne)
+
+    # counting
+    bincount = counting.bincount
+    histc = counting.histc
+    histogram = counting.histogram
+    unique = counting.unique
+    unique_consecutive = counting.unique_consecutive
+
     # creation
     new_empty = creation.new_empty
     new_full = creation.new_full
     new_ones = creation.new_ones
     new_tensor = creation.new_tensor
     new_zeros = creation.new_zeros
+
+    # distances
+    dist = distances.dist
+    renorm = distances.renorm
+    renorm_ = inplace(distances.renorm)
+
+    # exponents
+    frexp = exponents.frexp
+    gcd = exponents.gcd
+    gcd_ = inplace(exponents.gcd)
+    lcm = exponents.lcm
+    lcm_ = inplace(exponents.lcm)
+    ldexp = exponents.ldexp
+    ldexp_ = inplace(exponents.ldexp)
+    nextafter = exponents.nextafter
+    nextafter_ = inplace(exponents.nextafter)
+
+    # factors
+    cholesky = factors.cholesky
+    cholesky_inverse = factors.cholesky_inverse
+    cholesky_solve = factors.cholesky_solve
+    qr = factors.qr
 
     # gathering
     gather = gathering.gather
@@ -131,14 +210,6 @@ class Methods(Handle):
     cosh_ = inplace(math.cosh)
     deg2rad = math.deg2rad
     deg2rad_ = inplace(math.deg2rad)
-    digamma = math.digamma
-    digamma_ = inplace(math.digamma)
-    erf = math.erf
-    erf_ = inplace(math.erf)
-    erfc = math.erfc
-    erfc_ = inplace(math.erfc)
-    erfinv = math.erfinv
-    erfinv_ = inplace(math.erfinv)
     exp = math.exp
     exp_ = inplace(math.exp)
     exp2 = math.exp2
@@ -147,8 +218,6 @@ class Methods(Handle):
     expm1_ = inplace(math.expm1)
     hypot = math.hypot
     hypot_ = inplace(math.hypot)
-    lgamma = math.lgamma
-    lgamma_ = inplace(math.lgamma)
     log = math.log
     log_ = inplace(math.log)
     log10 = math.log10
@@ -159,8 +228,6 @@ class Methods(Handle):
     log2_ = inplace(math.log2)
     logaddexp = math.logaddexp
     logaddexp2 = math.logaddexp2
-    logit = math.logit
-    logit_ = inplace(math.logit)
     rad2deg = math.rad2deg
     rad2deg_ = inplace(math.rad2deg)
     reciprocal = math.reciprocal
@@ -176,8 +243,6 @@ class Methods(Handle):
     signbit = math.signbit
     sin = math.sin
     sin_ = inplace(math.sin)
-    sinc = math.sinc
-    sinc_ = inplace(math.sinc)
     sinh = math.sinh
     sinh_ = inplace(math.sinh)
     sqrt = math.sqrt
@@ -189,72 +254,30 @@ class Methods(Handle):
     xlogy = math.xlogy
     xlogy_ = inplace(math.xlogy)
 
+    # measures
+    matrix_exp = measures.matrix_exp
+
     # pointwise
     add = pointwise.add
     add_ = inplace(pointwise.add)
-    allclose = pointwise.allclose
-    bitwise_and = pointwise.bitwise_and
-    bitwise_and_ = inplace(pointwise.bitwise_and)
-    bitwise_left_shift = pointwise.bitwise_left_shift
-    bitwise_left_shift_ = inplace(pointwise.bitwise_left_shift)
-    bitwise_not = pointwise.bitwise_not
-    bitwise_not_ = inplace(pointwise.bitwise_not)
-    bitwise_or = pointwise.bitwise_or
-    bitwise_or_ = inplace(pointwise.bitwise_or)
-    bitwise_right_shift = pointwise.bitwise_right_shift
-    bitwise_right_shift_ = inplace(pointwise.bitwise_right_shift)
-    bitwise_xor = pointwise.bitwise_xor
-    bitwise_xor_ = inplace(pointwise.bitwise_xor)
     div = pointwise.div
     div_ = inplace(pointwise.div)
     divide = pointwise.div
     divide_ = inplace(pointwise.div)
-    eq = pointwise.eq
-    eq_ = inplace(pointwise.eq)
-    equal = pointwise.equal
     float_power = pointwise.float_power
     float_power_ = inplace(pointwise.float_power)
     floor_divide = pointwise.floor_divide
     floor_divide_ = inplace(pointwise.floor_divide)
     fmod = pointwise.fmod
     fmod_ = inplace(pointwise.fmod)
-    ge = pointwise.ge
-    ge_ = inplace(pointwise.ge)
-    greater = pointwise.gt
-    greater_ = inplace(pointwise.gt)
-    greater_equal = pointwise.ge
-    greater_equal_ = inplace(pointwise.ge)
-    gt = pointwise.gt
-    gt_ = inplace(pointwise.gt)
-    isclose = pointwise.isclose
-    le = pointwise.le
-    le_ = inplace(pointwise.le)
-    less = pointwise.lt
-    less_ = inplace(pointwise.lt)
-    less_equal = pointwise.le
-    less_equal_ = inplace(pointwise.le)
-    logical_and = pointwise.logical_and
-    logical_and_ = inplace(pointwise.logical_and)
-    logical_not = pointwise.logical_not
-    logical_not_ = inplace(pointwise.logical_not)
-    logical_or = pointwise.logical_or
-    logical_or_ = inplace(pointwise.logical_or)
-    logical_xor = pointwise.logical_xor
-    logical_xor_ = inplace(pointwise.logical_xor)
-    lt = pointwise.lt
-    lt_ = inplace(pointwise.lt)
     mul = pointwise.mul
     mul_ = inplace(pointwise.mul)
     multiply = pointwise.mul
     multiply_ = inplace(pointwise.mul)
-    ne = pointwise.ne
-    ne_ = inplace(pointwise.ne)
     neg = pointwise.neg
     neg_ = inplace(pointwise.neg)
     negative = pointwise.neg
     negative_ = inplace(pointwise.neg)
-    not_equal = pointwise.ne
-    not_equal_ = inplace(pointwise.ne)
     positive = pointwise.positive
     pow = pointwise.pow
     pow_ = inplace(pointwise.pow)
@@ -269,14 +292,37 @@ class Methods(Handle):
     true_divide = pointwise.true_divide
     true_divide_ = inplace(pointwise.true_divide)
 
+    # products
+    addbmm = products.addbmm
+    addbmm_ = inplace(products.addbmm)
+    addr = products.addr
+    addr_ = inplace(products.addr)
+
     # random
     bernoulli = random.bernoulli
-    bernoulli_ = random.bernoulli_
-    exponential_ = random.exponential_
+    binomial = random.binomial
     multinomial = random.multinomial
-    normal_ = random.normal_
-    random_ = random.random_
-    uniform_ = random.uniform_
+    poisson = random.poisson
+
+    # random_fills
+    bernoulli_ = random_fills.bernoulli_
+    cauchy_ = random_fills.cauchy_
+    exponential_ = random_fills.exponential_
+    geometric_ = random_fills.geometric_
+    log_normal_ = random_fills.log_normal_
+    normal_ = random_fills.normal_
+    random_ = random_fills.random_
+    uniform_ = random_fills.uniform_
+
+    # ranking
+    median = ranking.median
+    mode = ranking.mode
+    nanmedian = ranking.nanmedian
+    nanquantile = ranking.nanquantile
+    quantile = ranking.quantile
+
+    # ranks
+    pinverse = ranks.pinverse
 
     # rearranging
     clone = rearranging.clone
@@ -298,27 +344,21 @@ class Methods(Handle):
     all = reduction.all
     amax = reduction.amax
     amin = reduction.amin
+    aminmax = reduction.aminmax
     any = reduction.any
     argmax = reduction.argmax
     argmin = reduction.argmin
     count_nonzero = reduction.count_nonzero
-    cumprod = reduction.cumprod
-    cumprod_ = inplace(reduction.cumprod)
-    cumsum = reduction.cumsum
-    cumsum_ = inplace(reduction.cumsum)
-    logcumsumexp = reduction.logcumsumexp
     logsumexp = reduction.logsumexp
     max = reduction.max
     mean = reduction.mean
-    median = reduction.median
     min = reduction.min
     nanmean = reduction.nanmean
     nansum = reduction.nansum
     norm = reduction.norm
     prod = reduction.prod
-    std = reduction.std
     sum = reduction.sum
-    var = reduction.var
+    sum_to_size = reduction.sum_to_size
 
     # rounding
     ceil = rounding.ceil
@@ -339,6 +379,31 @@ class Methods(Handle):
     round_ = inplace(rounding.round)
     trunc = rounding.trunc
     trunc_ = inplace(rounding.trunc)
+
+    # running
+    cummax = running.cummax
+    cummin = running.cummin
+    cumprod = running.cumprod
+    cumprod_ = inplace(running.cumprod)
+    cumsum = running.cumsum
+    cumsum_ = inplace(running.cumsum)
+    logcumsumexp = running.logcumsumexp
+
+    # scattering
+    as_strided = scattering.as_strided
+    as_strided_scatter = scattering.as_strided_scatter
+    diagflat = scattering.diagflat
+    diagonal_scatter = scattering.diagonal_scatter
+    index_copy = scattering.index_copy
+    index_copy_ = inplace(scattering.index_copy)
+    index_reduce = scattering.index_reduce
+    index_reduce_ = inplace(scattering.index_reduce)
+    put = scattering.put
+    put_ = inplace(scattering.put)
+    scatter_reduce = scattering.scatter_reduce
+    scatter_reduce_ = inplace(scattering.scatter_reduce)
+    select_scatter = scattering.select_scatter
+    slice_scatter = scattering.slice_scatter
 
     # shape
     adjoint = shape.adjoint
@@ -365,6 +430,13 @@ class Methods(Handle):
     view = shape.view
     view_as = shape.view_as
 
+    # solving
+    det = solving.det
+    inverse = solving.inverse
+    logdet = solving.logdet
+    matrix_power = solving.matrix_power
+    slogdet = solving.slogdet
+
     # sorting
     argsort = sorting.argsort
     kthvalue = sorting.kthvalue
@@ -372,8 +444,62 @@ class Methods(Handle):
     sort = sorting.sort
     topk = sorting.topk
 
+    # special
+    digamma = special.digamma
+    digamma_ = inplace(special.digamma)
+    erf = special.erf
+    erf_ = inplace(special.erf)
+    erfc = special.erfc
+    erfc_ = inplace(special.erfc)
+    erfinv = special.erfinv
+    erfinv_ = inplace(special.erfinv)
+    i0 = special.i0
+    i0_ = inplace(special.i0)
+    igamma = special.igamma
+    igamma_ = inplace(special.igamma)
+    igammac = special.igammac
+    igammac_ = inplace(special.igammac)
+    lgamma = special.lgamma
+    lgamma_ = inplace(special.lgamma)
+    logit = special.logit
+    logit_ = inplace(special.logit)
+    mvlgamma = special.mvlgamma
+    mvlgamma_ = inplace(special.mvlgamma)
+    polygamma = special.polygamma
+    polygamma_ = inplace(special.polygamma)
+    sinc = special.sinc
+    sinc_ = inplace(special.sinc)
+
+    # spectra
+    svd = spectra.svd
+
     # splitting
     chunk = splitting.chunk
+    dsplit = splitting.dsplit
+    hsplit = splitting.hsplit
     split = splitting.split
+    split_with_sizes = splitting.split_with_sizes
     tensor_split = splitting.tensor_split
     unbind = splitting.unbind
+    unsafe_chunk = splitting.unsafe_chunk
+    unsafe_split = splitting.unsafe_split
+    vsplit = splitting.vsplit
+
+    # spread
+    corrcoef = spread.corrcoef
+    cov = spread.cov
+    std = spread.std
+    var = spread.var
+
+    # viewing
+    unfold = viewing.unfold
+
+    # windows
+    istft = windows.istft
+    stft = windows.stft
+
+    # writing
+    index_put = writing.index_put
+    index_put_ = inplace(writing.index_put)
+    masked_scatter = writing.masked_scatter
+    masked_scatter_ = inplace(writing.masked_scatter)

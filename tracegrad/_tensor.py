@@ -5,29 +5,41 @@ from __future__ import annotations
 import copy
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
 from tracegrad import _dtype
-from tracegrad._device import Device
+from tracegrad._conversions import Conversions
 from tracegrad._dtype import DType
 from tracegrad._engine import flush, trace
 from tracegrad._engine.value import Variable, aval, concrete
-from tracegrad._errors import UnsupportedError
-from tracegrad._handle import Handle, as_view, check_inplace, constant, detach, tensor_of, want_grad, write
-from tracegrad._methods import Methods
-from tracegrad._ops import blending, creation, indexing, linalg, math, pointwise, rearranging, shape, splitting
-from tracegrad._ops._declare import cast_rule, inplace
-from tracegrad._ops._filling import copy_rule, fill_rule
+from tracegrad._handle import Handle, constant, want_grad
+from tracegrad._jaxtree import register
+from tracegrad._ops import (
+    _queries,
+    blending,
+    comparison,
+    creation,
+    indexing,
+    linalg,
+    math,
+    pointwise,
+    shape,
+    sharing,
+    splitting,
+    viewing,
+    writing,
+)
+from tracegrad._ops._declare import inplace
 from tracegrad._printing import tensor_repr
-from tracegrad.autograd import _api, _graph
+from tracegrad.autograd import _api, _graph, _hooks
+from tracegrad.autograd._hooks import RemovableHandle
 
 
-class Tensor(Methods):
+class Tensor(Conversions):
     """An n-dimensional array that remembers how it was made.
 
     Made by ``tracegrad.tensor`` and the other creation functions; ``Tensor(2, 3)`` and ``Tensor([1, 2])`` work as in
@@ -46,6 +58,10 @@ class Tensor(Methods):
         else:
             made._value = creation.empty(*(args or (0,)))._value
         return made
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        register(cls)
 
     # -- operators -------------------------------------------------------------------------------------------------
 
@@ -71,37 +87,36 @@ class Tensor(Methods):
     __rpow__ = pointwise.rpow
     __ipow__ = inplace(pointwise.pow)
     __matmul__ = linalg.matmul
-    __and__ = pointwise.bitwise_and
-    __rand__ = pointwise.bitwise_and
-    __iand__ = inplace(pointwise.bitwise_and)
-    __or__ = pointwise.bitwise_or
-    __ror__ = pointwise.bitwise_or
-    __ior__ = inplace(pointwise.bitwise_or)
-    __xor__ = pointwise.bitwise_xor
-    __rxor__ = pointwise.bitwise_xor
-    __ixor__ = inplace(pointwise.bitwise_xor)
-    __lshift__ = pointwise.bitwise_left_shift
-    __rshift__ = pointwise.bitwise_right_shift
-    __eq__ = pointwise.eq  # type: ignore[assignment]
-    __ne__ = pointwise.ne  # type: ignore[assignment]
-    __lt__ = pointwise.lt
-    __le__ = pointwise.le
-    __gt__ = pointwise.gt
-    __ge__ = pointwise.ge
+    __and__ = comparison.bitwise_and
+    __rand__ = comparison.bitwise_and
+    __iand__ = inplace(comparison.bitwise_and)
+    __or__ = comparison.bitwise_or
+    __ror__ = comparison.bitwise_or
+    __ior__ = inplace(comparison.bitwise_or)
+    __xor__ = comparison.bitwise_xor
+    __rxor__ = comparison.bitwise_xor
+    __ixor__ = inplace(comparison.bitwise_xor)
+    __lshift__ = comparison.bitwise_left_shift
+    __rshift__ = comparison.bitwise_right_shift
+    __eq__ = comparison.eq  # type: ignore[assignment]
+    __ne__ = comparison.ne  # type: ignore[assignment]
+    __lt__ = comparison.lt
+    __le__ = comparison.le
+    __gt__ = comparison.gt
+    __ge__ = comparison.ge
     __hash__ = object.__hash__
     __neg__ = pointwise.neg
     __pos__ = pointwise.positive
-    __abs__ = Methods.abs
+    __abs__ = Conversions.abs
     __getitem__ = indexing.getitem
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        """Refuse: writes through an index are not supported yet."""
-        raise UnsupportedError("x[index] = value is not supported yet; use torch.where, masked_fill or scatter_add")
+    __setitem__ = writing.setitem
+    __delitem__ = writing.deny_deletion
 
     def __invert__(self) -> Tensor:
         if self.dtype.is_inexact:
             raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
-        return pointwise.bitwise_not(self)
+        return comparison.bitwise_not(self)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return linalg.matmul(other, self)
@@ -137,13 +152,29 @@ class Tensor(Methods):
         Raises:
             RuntimeError: where the tensor wants gradients, unless ``force``.
         """
+        return np.array(self._host(force))
+
+    def _host(self, force: bool = False) -> np.ndarray[Any, Any]:
+        """Return the elements where they are, if that is in the host's memory; nobody may write to them."""
         if self._value.spec.wants and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-        return np.array(trace.force(self._value))
+        if self.dtype is _dtype.bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return np.asarray(trace.force(self._value))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if copy is False:
+            if self.device.type != "cpu" or (dtype is not None and np.dtype(dtype) != self.dtype.np):
+                raise ValueError("Unable to avoid copy while creating an array as requested.")
+            array = self._host().view()
+            array.flags.writeable = False
+            return array
         array = self.numpy()
-        return array if dtype is None else array.astype(dtype)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
+        # What NumPy's functions make of tensors are tensors; bools are bytes, as PyTorch has it.
+        return creation.from_numpy(array.astype(np.uint8) if array.dtype == bool else array)
 
     def jax(self) -> Array:
         """Return the elements as a ``jax.Array``. Later in-place ops do not change it."""
@@ -169,7 +200,7 @@ class Tensor(Methods):
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         if count > 1:
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-        return bool(self.item())
+        return bool(np.asarray(trace.force(self._value, "bool")).item())
 
     def _one(self) -> Any:
         if self._value.spec.aval.numel != 1:
@@ -201,7 +232,7 @@ class Tensor(Methods):
         return iter(splitting.unbind(self))
 
     def __contains__(self, element: Any) -> bool:
-        return bool(pointwise.eq(self, element).any())
+        return bool(comparison.eq(self, element).any())
 
     # -- shape and type --------------------------------------------------------------------------------------------
 
@@ -235,18 +266,19 @@ class Tensor(Methods):
         """The number of bytes of one element."""
         return self.dtype.itemsize
 
-    def stride(self, dim: int | None = None) -> Any:
-        """Return the strides, in elements, of a contiguous tensor of this shape."""
-        strides, step = [], 1
-        for size in reversed(self._value.spec.aval.shape):
-            strides.append(step)
-            step *= max(size, 1)
-        strides.reverse()
-        return tuple(strides) if dim is None else strides[dim]
+    stride = sharing.stride
+    storage_offset = sharing.storage_offset
+    is_contiguous = sharing.is_contiguous
+    data_ptr = sharing.data_ptr
+    untyped_storage = sharing.untyped_storage
+    is_set_to = sharing.is_set_to
 
-    def is_contiguous(self) -> bool:
-        """Return True: XLA lays tensors out as it likes, and shows them contiguous."""
-        return True
+    def _is_view(self) -> Any:
+        return bool(self._steps)
+
+    is_nonzero = _queries.is_nonzero
+    is_signed = _queries.is_signed
+    is_same_size = _queries.is_same_size
 
     def is_floating_point(self) -> bool:
         """Return whether the dtype is a real floating-point type."""
@@ -257,19 +289,14 @@ class Tensor(Methods):
         return self.dtype.is_complex
 
     @property
-    def is_cuda(self) -> bool:
-        """Whether the elements live on a GPU."""
-        return self.device.type == "cuda"
-
-    @property
     def real(self) -> Tensor:
         """The real part; of a real tensor, the tensor itself."""
-        return math.real(self)
+        return viewing.real(self)
 
     @property
     def imag(self) -> Tensor:
         """The imaginary part."""
-        return math.imag(self)
+        return viewing.imag(self)
 
     @property
     def mH(self) -> Tensor:
@@ -289,110 +316,17 @@ class Tensor(Methods):
                                f"{self.ndim}-D tensor.")
         return shape.transpose(self, -2, -1)
 
-    def to(self, *args: Any, dtype: DType | None = None, device: Device | str | None = None, non_blocking: bool = False,
-           copy: bool = False) -> Tensor:  # fmt: skip
-        """Return this tensor with another dtype, on another device, or both; itself where nothing changes."""
-        for x in args:
-            if isinstance(x, DType):
-                dtype = x
-            elif isinstance(x, Handle):
-                dtype, device = x.dtype, x.device
-            elif isinstance(x, (Device, str)):
-                device = x
-            elif isinstance(x, bool):
-                pass
-            else:
-                raise TypeError(f"to() received an invalid combination of arguments - got ({type(x).__name__})")
-        result = self
-        if dtype is not None and dtype is not self.dtype:
-            result = trace.record(cast_rule, (dtype,), result)
-        if device is not None and Device(device).type != self.device.type:
-            result = _move(result, Device(device))
-        return rearranging.clone(result) if copy and result is self else result
-
-    def type(self, dtype: DType | str | None = None) -> Any:
-        """Return the name of the tensor's type, such as ``torch.FloatTensor``, or the tensor with another dtype."""
-        if dtype is None:
-            return f"torch.{_dtype.type_name(self.dtype)}Tensor"
-        return self.to(dtype)
-
-    def type_as(self, other: Tensor) -> Tensor:
-        """Return this tensor with the dtype and device of ``other``."""
-        return self.to(other)
-
-    def float(self) -> Tensor:
-        """Return this tensor as float32."""
-        return self.to(_dtype.float32)
-
-    def double(self) -> Tensor:
-        """Return this tensor as float64."""
-        return self.to(_dtype.float64)
-
-    def half(self) -> Tensor:
-        """Return this tensor as float16."""
-        return self.to(_dtype.float16)
-
-    def bfloat16(self) -> Tensor:
-        """Return this tensor as bfloat16."""
-        return self.to(_dtype.bfloat16)
-
-    def int(self) -> Tensor:
-        """Return this tensor as int32."""
-        return self.to(_dtype.int32)
-
-    def long(self) -> Tensor:
-        """Return this tensor as int64."""
-        return self.to(_dtype.int64)
-
-    def short(self) -> Tensor:
-        """Return this tensor as int16."""
-        return self.to(_dtype.int16)
-
-    def char(self) -> Tensor:
-        """Return this tensor as int8."""
-        return self.to(_dtype.int8)
-
-    def byte(self) -> Tensor:
-        """Return this tensor as uint8."""
-        return self.to(_dtype.uint8)
-
-    def bool(self) -> Tensor:
-        """Return whether each element is nonzero."""
-        return self.to(_dtype.bool_)
-
-    def cpu(self) -> Tensor:
-        """Return this tensor on the CPU."""
-        return self.to("cpu")
-
-    def cuda(self) -> Tensor:
-        """Return this tensor on the first GPU."""
-        return self.to("cuda")
-
     def where(self, condition: Tensor, other: Any) -> Tensor:
         """Return this tensor's elements where ``condition`` holds, else those of ``other``."""
         return blending.where(condition, self, other)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def copy_(self, src: Any, non_blocking: Any = False) -> Tensor:
-        """Copy the elements of ``src``, broadcast and converted, into this tensor; gradients flow to ``src``."""
-        check_inplace(self)
-        source = src if isinstance(src, Handle) else creation.tensor(src)
-        of = self._value.spec.aval
-        return write(self, trace.record(copy_rule, (of.shape, of.dtype), source))
-
-    def zero_(self) -> Tensor:
-        """Set every element to zero."""
-        return self.fill_(0)
-
-    def fill_(self, value: Any) -> Tensor:
-        """Set every element to ``value``, a number or a 0-dim tensor."""
-        check_inplace(self)
-        of = self._value.spec.aval
-        if isinstance(value, Handle) and value.ndim:
-            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
-                               f"{value.ndim} dimensions.")
-        return write(self, trace.record(fill_rule, (of,), value))
+    copy_ = sharing.copy_
+    zero_ = sharing.zero_
+    fill_ = sharing.fill_
+    resize_ = sharing.resize_
+    set_ = sharing.set_
 
     # -- autograd --------------------------------------------------------------------------------------------------
 
@@ -471,6 +405,47 @@ class Tensor(Methods):
         return _graph.grad_fn(self._value)
 
     @property
+    def output_nr(self) -> Any:
+        """Which output of its ``grad_fn`` this tensor is."""
+        value = self._value
+        return _hooks.node_of(value)[2] if value.spec.wants and not self.is_leaf else 0
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook`` with every gradient of this tensor, before it goes further back.
+
+        The hook may return another gradient, of the same shape and dtype, to use instead. Hooks run in the order in
+        which they were registered, without recording for gradients unless ``create_graph`` was asked for. What a hook
+        computes is part of the same program as the backward.
+
+        Returns:
+            A handle whose ``remove()`` removes the hook.
+
+        Raises:
+            RuntimeError: where this tensor does not want gradients.
+
+        See https://docs.pytorch.org/docs/stable/generated/torch.Tensor.register_hook.html
+
+        Example:
+            >>> import tracegrad as torch
+            >>> x = torch.ones(2, requires_grad=True)
+            >>> handle = x.register_hook(lambda grad: grad * 2)
+            >>> x.sum().backward()
+            >>> x.grad
+            tensor([2., 2.])
+        """
+        return _hooks.register_hook(self, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call ``hook`` with this leaf whenever a backward has added to its ``.grad``.
+
+        Raises:
+            RuntimeError: on a tensor that is no leaf, or does not want gradients.
+
+        See https://docs.pytorch.org/docs/stable/generated/torch.Tensor.register_post_accumulate_grad_hook.html
+        """
+        return _hooks.register_post_accumulate_grad_hook(self, hook)
+
+    @property
     def retains_grad(self) -> Any:
         """Whether ``retain_grad`` was called on this non-leaf."""
         return self._retains
@@ -490,29 +465,9 @@ class Tensor(Methods):
             assert value.trace is not None
             value.trace.retained[value.slot] = weakref.ref(self)
 
-    def detach(self) -> Tensor:
-        """Return a tensor with the same elements through which no gradient flows. Writes to either show in both."""
-        return as_view(detach(self), self, detach)
-
-    def detach_(self) -> Tensor:
-        """Make this tensor a leaf that wants no gradients."""
-        if self._remake is not None:
-            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
-        self._value = constant(self._value)
-        self._variable = None
-        return self
-
-    @property
-    def data(self) -> Tensor:
-        """The tensor without its history: writes to it are not seen by autograd."""
-        return as_view(detach(self), self, detach)
-
-    @data.setter
-    def data(self, new: Tensor) -> None:
-        value = constant(new._value)
-        if self._variable is not None and self._value.spec.wants:
-            value = trace.mark_variable(value, self._variable)
-        self._value = value
+    detach = sharing.detach
+    detach_ = sharing.detach_
+    data = property(sharing.data, sharing.set_data)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
@@ -551,27 +506,6 @@ def _rebuild(cls: type[Tensor], array: np.ndarray[Any, Any], dtype: DType, wants
     return made
 
 
-def _move(tensor: Tensor, device: Device) -> Tensor:
-    """Return ``tensor`` on another device; a boundary between programs."""
-    array = tensor.jax()
-    place = trace.to_device(np.asarray(array), aval(array.shape, tensor.dtype, device))
-    return tensor_of(concrete(place, aval(array.shape, tensor.dtype, device)))
-
-
-def _flatten(tensor: Tensor) -> tuple[tuple[Any, ...], Any]:
-    return (tensor.jax(),), (type(tensor), tensor.dtype, tensor.requires_grad and tensor.is_leaf)
-
-
-def _unflatten(static: Any, children: tuple[Any, ...]) -> Tensor:
-    cls, dtype, wants = static
-    made: Tensor = object.__new__(cls)
-    array = children[0]
-    shape = tuple(getattr(array, "shape", ()))
-    made._value = concrete(array, aval(shape, dtype))
-    if wants:
-        want_grad(made)
-    return made
-
-
-jax.tree_util.register_pytree_node(Tensor, _flatten, _unflatten)
+register(Tensor)
+Tensor.__module__ = "tracegrad"
 trace.bind(Tensor, flush.flush)

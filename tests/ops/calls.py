@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import samples_elements  # noqa: F401 (enters its samples)
+import samples_functions  # noqa: F401
 from samples import REGISTRY, Const, Dtype, Sample
 
 from tracegrad._ops._declare import table
@@ -73,8 +75,10 @@ def theirs(torch: Any, name: str) -> Any:
     """Return PyTorch's function of that name."""
     if name == "getitem":
         return operator.getitem
-    for space in (torch.nn.functional, torch, torch.Tensor):
-        if hasattr(space, name) and (name, space) not in ((("unfold", torch.nn.functional),)):
+    if name in ("im2col", "col2im"):
+        return torch.nn.functional.unfold if name == "im2col" else torch.nn.functional.fold
+    for space in (torch.nn.functional, torch, torch.Tensor, torch.special, torch.fft):
+        if callable(getattr(space, name, None)) and (name, space) not in ((("unfold", torch.nn.functional),)):
             return getattr(space, name)
     return None
 

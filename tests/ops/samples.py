@@ -242,6 +242,12 @@ register("getitem", lambda: [s(f(2, 3), x) for x in (0, -1, (0, 1), slice(1, Non
 
 # -- indexing --
 
+register("unfold", lambda: [s(f(2, 5), 1, 3, 2), s(f(4), 0, 2, 1), s(f(), 0, 1, 1), s(f(3), 0, 4, 1), s(f(3), 0, 1, 0)])
+register("view_as_real", lambda: [s(c(2, 3)), s(c()), s(f(2))])
+register("view_as_complex", lambda: [s(f(3, 2)), s(f(2)), s(f(3)), s(i(2))])
+register("index_put", lambda: [s(f(3, 2), (np.array([0, 2]),), f(2)), s(f(3, 2), (np.array([0, 0]), np.array([1, 1])), f(2), True),
+         s(f(3), (np.array([True, False, True]),), f(2)), s(f(3), (np.array([0]),), i(1)), s(f(3), (np.array([0]),), f(2))])  # fmt: skip
+register("masked_scatter", lambda: [s(f(2, 3), b(2, 3), f(2, 3)), s(f(2, 3), b(3), f(6)), s(f(3), b(3), i(3)), s(f(3), i(3), f(3))])
 register("masked_fill", lambda: [s(f(2, 3), b(2, 3), 1.5), s(f(2, 3), b(3), np.asarray(2.0)), s(i(3), b(3), 2), s(i(3), b(3), 1.5), s(f(3), b(3), 2), s(f(3), i(3), 1.0)])
 register("masked_select", lambda: [s(f(2, 3), b(2, 3)), s(f(3), np.zeros(3, bool))])
 register("gather", lambda: [s(f(2, 3), 1, below(3, 2, 2)), s(f(2, 3), 0, below(2, 1, 3)), s(f(3), -1, below(3, 4)), s(f(2, 3), 1, f(2, 2)), s(f(2, 3), 1, below(3, 2))])

@@ -26,9 +26,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from tracegrad._engine import checks, cuts, report, sites, trie, wide
 from tracegrad._engine import program as programs
-from tracegrad._engine import report, sites, trie, wide
-from tracegrad._engine.program import LEAF_ARRAY, Program
+from tracegrad._engine.program import LEAF_ARRAY, OUTPUT, Program
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
 from tracegrad._engine.trie import Node
@@ -55,7 +55,10 @@ def flush(trace: Trace, reason: str) -> None:
     """Run ``trace`` and make its live values concrete; nothing happens where that was done already.
 
     Where it fails, the trace is closed all the same, so that recording goes on; its values try again when read.
+    A scope is not flushed: what it recorded runs as one op of the enclosing trace.
     """
+    if trace.scoped:
+        return
     if not trace.closed:
         trace.final = trace.node.real
         trace.closed = True
@@ -71,6 +74,11 @@ def flush(trace: Trace, reason: str) -> None:
                 _release(trace)
     finally:
         wide.restore(before)
+    if checks.waiting.runs:
+        if trace.immediate:
+            checks.look()
+        else:
+            checks.bound()
 
 
 def flush_current(reason: str) -> None:
@@ -109,28 +117,34 @@ def _run(trace: Trace, node: Node) -> None:
             node.stamp = trie.tick()
             programs.keep(program)
     _hand_out(trace, run)
+    if run.program.checks:
+        checks.note(run.results[0][run.program.flag], run.program.checks)
 
 
 def _hand_out(trace: Trace, run: Run) -> None:
     program, outs, values = run.program, run.results[0], trace.values
     if program.has_graph and run.segment is None:
         run.segment = Segment(program, trace.values, (trace.floats, trace.ints), outs, run.leaves)
+        run.segment.trace = trace
         for slot, handle in trace.retained.items():
             run.segment.output(slot).retains = handle
-    places = program.places
-    for slot in run.live:
+        if trace.cuts:
+            kept = {program.path[depth].slot for depth in program.kept}
+            run.segment.cuts = {slot: cut for slot, cut in trace.cuts.items() if slot in kept}
+    if program.handed[0] is not run.live:  # the list that a node keeps, see `_held`
+        program.handed = (run.live, [(slot, *program.places[slot]) for slot in run.live])
+    leaves, segment = run.leaves, run.segment
+    for slot, kind, i in program.handed[1]:
         value = values[slot]
-        kind, i = places[slot]
-        if value.spec.wants and value.source is None:
-            assert run.segment is not None
-            value.source = run.segment.output(slot)
-        value.array = run.leaves[i].array if kind == LEAF_ARRAY else outs[i]
+        if segment is not None and value.spec.wants and value.source is None:
+            value.source = segment.output(slot)
+        value.array = outs[i] if kind == OUTPUT else leaves[i].array
         value.trace = None
 
 
 def _release(trace: Trace) -> None:
     trace.final = trace.run = None
-    trace.values, trace.floats, trace.ints, trace.retained = {}, {}, {}, {}
+    trace.values, trace.floats, trace.ints, trace.retained, trace.cuts = {}, {}, {}, {}, {}
 
 
 # -- finding or compiling the program ----------------------------------------------------------------------------------
@@ -158,6 +172,7 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)
     program.compile(traced)
+    cuts.compiled(program.path, (trace.reason, where))
     known.append(program)
     stamp = trie.tick()
     for step in program.path:
@@ -187,17 +202,17 @@ def _x64() -> bool:
 
 
 def _leaf_slots(node: Node) -> tuple[int, ...]:
-    for program in node.programs or ():
-        return program.leaf_slots
+    if node.programs:
+        return node.programs[0].leaf_slots
     return tuple(n.slot for n in node.path() if n.kind == trie.LEAF)
 
 
 def _numbers(trace: Trace, node: Node) -> list[Any]:
     packed: list[Any] = []
     if node.floats:
-        packed.append(np.array([trace.floats[i] for i in range(node.floats)], np.float64))
+        packed.append(np.fromiter(map(trace.floats.__getitem__, range(node.floats)), np.float64, node.floats))
     if node.ints:
-        packed.append(np.array([trace.ints[i] for i in range(node.ints)], np.int64))
+        packed.append(np.fromiter(map(trace.ints.__getitem__, range(node.ints)), np.int64, node.ints))
     return packed
 
 

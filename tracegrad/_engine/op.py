@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,22 @@ import jax
 
 from tracegrad import _device, _dtype
 from tracegrad._device import Device
-from tracegrad._engine.value import Aval, Number, aval
+from tracegrad._engine.checks import Check
+from tracegrad._engine.value import Aval, Number, aval, bundle
 
 #: ``rule(params..., ) -> Lowering``: checks arguments, promotes dtypes, raises PyTorch's errors.
 Rule = Callable[..., "Lowering"]
+
+
+@dataclass(frozen=True, eq=False)
+class Viewing:
+    """How the result of a view op lies in its operand."""
+
+    #: ``put(array, new, *numbers) -> array`` with ``new`` where the view is; ``array`` is None for an op that covers it.
+    put: Callable[..., Any]
+    #: ``lay(strides, offset, *numbers) -> (strides, offset)``, in elements, from those of the operand; the offset is
+    #: None where it is not known in Python.
+    lay: Callable[..., tuple[tuple[int, ...], int | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +49,18 @@ class Lowering:
     underived: str = ""
     #: Operands that no gradient goes to.
     constant: tuple[int, ...] = ()
+    #: Outputs that no gradient comes from.
+    unwanted: tuple[int, ...] = ()
     #: Where outputs live, for ops without tensor operands.
     device: Device | None = None
+    #: What may be wrong with its elements, looked for when it runs (`checks.py`).
+    checks: tuple[Check, ...] = ()
+    #: How many of its first outputs are new values of the variables that the first operands are.
+    renews: int = 0
     #: How many recorded operations it stands for, against the bound on a pending trace.
     weight: int = 1
+    #: Of a view op: where its result lies.
+    view: Viewing | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +94,7 @@ def prepare(rule: Rule, params: tuple[Any, ...], operands: list[Aval | Number]) 
     found = _cache.get(key)
     if found is not None:
         return found
+    _refuse_numbers(rule, operands)
     lowering = rule(*operands, *params)
     device = lowering.device or _common_device(operands)
     structs = [o.struct if isinstance(o, Aval) else _number_struct(o) for o in operands]
@@ -89,10 +111,28 @@ def prepare(rule: Rule, params: tuple[Any, ...], operands: list[Aval | Number]) 
         result = jax.eval_shape(run, *[structs[i] for i in dynamic])
     single = not isinstance(result, (tuple, list))
     outs = (result,) if single else tuple(result)
-    prepared = Prepared(lowering, tuple(aval(o.shape, _dtype.from_np(o.dtype), device) for o in outs), single)
+    prepared = Prepared(lowering, tuple(_aval(o, device) for o in outs), single)
     if len(_cache) > 50_000:
         _cache.clear()
     return _cache.setdefault(key, prepared)
+
+
+def _refuse_numbers(rule: Rule, operands: list[Aval | Number]) -> None:
+    """Raise TypeError where a number stands and ``rule`` says ``Aval``: a tensor."""
+    for i, (operand, what) in enumerate(zip(operands, getattr(rule, "__annotations__", {}).values())):
+        if what == "Aval" and isinstance(operand, Number):
+            frame = sys._getframe()
+            while frame.f_back is not None and frame.f_globals["__name__"].startswith("tracegrad._engine."):
+                frame = frame.f_back
+            op = frame.f_code  # the op's own function
+            raise TypeError(f"{op.co_name}(): argument '{op.co_varnames[i]}' (position {i + 1}) must be Tensor, not "
+                            f"{operand.kind.__name__}")
+
+
+def _aval(out: Any, device: Device) -> Aval:
+    if isinstance(out, tuple):
+        return bundle(tuple(_aval(part, device) for part in out))
+    return aval(out.shape, _dtype.from_np(out.dtype), device)
 
 
 def _number_struct(number: Number) -> jax.ShapeDtypeStruct:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from tracegrad._config import config
-from tracegrad._engine import report, tape, trie
+from tracegrad._engine import checks, report, tape, trie
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 from tracegrad._engine.value import Spec
 
@@ -37,11 +37,15 @@ class Program:
         self.donated: frozenset[int] = frozenset()  # positions among ``leaf_slots``
         #: slot -> (kind, index) of every live slot: what to hand to the values after a run.
         self.places: dict[int, tuple[int, int]] = {}
+        self.handed: tuple[Any, list[tuple[int, int, int]]] = (None, [])  # the last live list, and places of its slots
         #: (kind, index) of every residual array of the segment, in `Linear.residuals` order per kept node.
         self.residual_places: list[tuple[int, int]] = []
         self.residual_counts: dict[int, int] = {}  # depth of a kept node -> its number of residuals
         self.apply: dict[int, Any] = {}  # depth of a kept node -> `Linear.apply`
         self.constants: list[Any] = []
+        #: the checks of the ops that run, and where among the outputs is what they found
+        self.checks: list[checks.Placed] = []
+        self.flag = -1
         self.traversals: dict[Any, Any] = {}  # see `Segment.traversal`
         self.call: Any = None
         self.record = report.Record(sum(n.kind == OP for n in self.path), where, reason)
@@ -71,21 +75,7 @@ class Program:
         needed = set(self.live) | set(self.anchors)
         for depth in self.kept:
             needed.update(range(path[depth].slot, path[depth].end))
-        run: set[int] = set()
-        for node in reversed(path):
-            if not any(s in needed for s in range(node.slot, node.end)):
-                continue
-            run.add(node.depth)
-            if node.kind == BACKWARD:
-                pull = node.pull
-                assert pull is not None
-                differentiated |= pull.traversed
-                needed.update(pull.roots, pull.cotangents)
-                for depth in pull.traversed:
-                    needed.update(range(path[depth].slot, path[depth].end))
-            else:
-                needed.update(x for x in node.inputs if type(x) is int)
-        self.run_nodes = [path[d] for d in sorted(run)]
+        self.run_nodes = tape.steps(path, needed, differentiated)
         self.differentiated = differentiated
 
     def ancestors(self, needed: set[int]) -> list[Node]:
@@ -155,31 +145,31 @@ class Program:
         leaves = given
         env: dict[int, Any] = dict(zip(self.leaf_slots, leaves))
         linear: dict[int, tape.Linear] = {}
+        self.checks, found = [], []
         for node in self.run_nodes:
             if node.kind == OP:
                 args = [self._operand(x, env, floats, ints) for x in node.inputs]
+                assert node.lowering is not None
                 if node.depth in self.differentiated:
                     outs, linear[node.depth] = tape.linearize(node, args)
                 else:
-                    assert node.lowering is not None
                     result = node.lowering.fn(*args)
                     outs = (result,) if node.single else tuple(result)
                 for slot, out in enumerate(outs, node.slot):
                     env[slot] = out
+                if node.lowering.checks and config.check and not self.inline:
+                    found += [check.find(args, outs) for check in node.lowering.checks]
+                    self.checks += [(check, node.where) for check in node.lowering.checks]
             elif node.kind == VARIABLE:
                 env[node.slot] = env[node.inputs[0]]
             elif node.kind == BACKWARD:
-                pull = node.pull
-                assert pull is not None
-                nodes = [self.path[d] for d in sorted(pull.traversed)]
-                flowing: dict[int, Any] = {}
-                for root, c in zip(pull.roots, pull.cotangents):
-                    flowing[root] = flowing[root] + env[c] if root in flowing else env[c]
-                flowing = tape.pull_back(nodes, flowing, linear)
-                for slot, (target, spec) in enumerate(zip(pull.targets, node.specs), node.slot):
-                    gradient = flowing.get(target)
-                    env[slot] = jnp.zeros(spec.aval.shape, spec.aval.dtype.np) if gradient is None else gradient
-        return self._outputs(env, linear, leaves)
+                for slot, gradient in enumerate(tape.run_backward(node, self.path, env, linear), node.slot):
+                    env[slot] = gradient
+        outputs = self._outputs(env, linear, leaves)
+        if found:
+            self.flag = len(outputs)
+            outputs.append(checks.combined(found))
+        return outputs
 
     @staticmethod
     def _operand(x: Any, env: dict[int, Any], floats: Any, ints: Any) -> Any:
@@ -197,7 +187,7 @@ class Program:
         def put(array: Any) -> tuple[int, int]:
             found = place.get(id(array))
             if found is None:
-                if isinstance(array, (jax.Array, jax.core.Tracer)):
+                if isinstance(array, (jax.Array, jax.core.Tracer, tuple)):
                     found = place[id(array)] = (OUTPUT, len(outputs))
                     outputs.append(array)
                 else:
@@ -213,7 +203,7 @@ class Program:
         for slot in sorted({*self.live, *self.anchors}):
             spec = self.spec(slot)
             array = env[slot]
-            if not isinstance(array, (jax.Array, jax.core.Tracer)):
+            if not isinstance(array, (jax.Array, jax.core.Tracer, tuple)):
                 array = env[slot] = jnp.asarray(array, spec.aval.dtype.np)
             self.places[slot] = put(array)
         for depth in self.kept:
@@ -277,10 +267,15 @@ class Program:
 
 
 _recent: OrderedDict[int, Program] = OrderedDict()
+_last: Program | None = None  # the last of them
 
 
 def keep(program: Program) -> None:
     """Note that ``program`` runs; drop the least recently run where there are more than the bound."""
+    global _last
+    if program is _last:
+        return
+    _last = program
     key = id(program)
     if key in _recent:
         _recent.move_to_end(key)
@@ -304,5 +299,7 @@ def all_programs() -> list[Program]:
 
 def clear() -> None:
     """Forget every program and every trace."""
+    global _last
+    _last = None
     _recent.clear()
     trie.clear()

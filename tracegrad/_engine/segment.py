@@ -34,7 +34,8 @@ class SegmentOutput:
 class Segment:
     """One run of a program whose outputs may still be differentiated."""
 
-    __slots__ = ("order", "program", "sources", "leaves", "anchors", "residuals", "numbers", "freed", "outputs")
+    __slots__ = ("order", "program", "sources", "leaves", "anchors", "residuals", "numbers", "freed", "outputs", "cuts",
+                 "trace")  # fmt: skip
 
     def __init__(self, program: Program, values: dict[int, Value], numbers: tuple[dict[int, float], dict[int, int]],
                  outs: Sequence[Any], leaves: Sequence[Value]):  # fmt: skip
@@ -42,6 +43,8 @@ class Segment:
         self.program = program
         self.freed: set[int] = set()
         self.outputs: dict[int, SegmentOutput] = {}
+        self.cuts: dict[int, Any] = {}  # as a trace has them
+        self.trace: Any = None  # the trace that was flushed: what both are known by
         #: slot -> variable or earlier segment's output, for every leaf in which the segment's tape ends
         self.sources: dict[int, Variable | SegmentOutput] = {}
         for slot in program.graph_ends:
@@ -70,15 +73,15 @@ class Segment:
             found = self.outputs[slot] = SegmentOutput(self, slot)
         return found
 
-    def traversal(self, roots: tuple[int, ...],
-                  targets: frozenset[int] | None) -> tuple[frozenset[int], tuple[int, ...]]:  # fmt: skip
+    def traversal(self, roots: tuple[int, ...], targets: frozenset[int] | None,
+                  floor: int = 0) -> tuple[frozenset[int], tuple[int, ...]]:  # fmt: skip
         """Return the nodes pulled through from ``roots``, and the slots whose gradients come out."""
         cache = self.program.traversals
-        found = cache.get((roots, targets))
+        found = cache.get((roots, targets, floor))
         if found is None:
             wanted = None if targets is None else set(targets)
-            traversed, ends = tape.reach(self.program.path, roots, wanted)
-            found = cache[(roots, targets)] = (traversed, tuple(ends))
+            traversed, ends = tape.reach(self.program.path, roots, wanted, floor)
+            found = cache[(roots, targets, floor)] = (traversed, tuple(ends))
         return found
 
     def touches_freed(self, traversed: frozenset[int]) -> bool:
@@ -111,7 +114,8 @@ def pull_rule(*args: Any) -> Lowering:
     """The rule of the op that a backward records for a segment.
 
     Operands are the residual arrays of the traversed nodes, those that are constants left out, and one cotangent per
-    root; the params are the program, the roots, the traversed nodes and the slots whose gradients come out.
+    root; the params are the program, the roots, the traversed nodes and the slots whose gradients come out, None for
+    those of each operand of the one node traversed.
     """
     program, roots, traversed, ends = args[-4:]
     nodes = [program.path[d] for d in sorted(traversed)]
@@ -122,6 +126,11 @@ def pull_rule(*args: Any) -> Lowering:
         for depth, (kind, i) in zip(program.residual_depths(), program.residual_places):
             if depth in traversed:
                 linear[depth].residuals.append(program.constants[i] if kind == CONSTANT else next(given))
+        if ends is None:
+            (node,) = nodes
+            alone = tape.pull_alone(node, dict(zip(roots, given)), linear[node.depth])
+            slots = (node.inputs[i] for i in node.wanted)
+            return tuple(tape.zero(program.spec(s).aval) if c is None else c for s, c in zip(slots, alone))
         flowing = tape.pull_back(nodes, dict(zip(roots, given)), linear)
         return tuple(flowing[s] if s in flowing else tape.zero(program.spec(s).aval) for s in ends)
 

@@ -29,6 +29,7 @@ class Pull:
     targets: tuple[int, ...]  # slots whose gradients come out, the leaves in the order in which they were reached
     traversed: frozenset[int]  # depths of the nodes pulled through
     frees: bool  # whether these nodes' saved values are freed after it
+    alone: bool = False  # one node, whose operands' gradients come out each by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,29 +58,57 @@ def _saves(node: Node) -> bool:
     return node.lowering is not None and node.lowering.saves
 
 
-def reach(path: Sequence[Node], roots: Sequence[int],
-          targets: set[int] | None = None) -> tuple[frozenset[int], list[int]]:  # fmt: skip
+def reach(path: Sequence[Node], roots: Sequence[int], targets: set[int] | None = None,
+          floor: int = 0) -> tuple[frozenset[int], list[int]]:  # fmt: skip
     """Return the depths of the nodes that a backward from ``roots`` pulls through, and the slots it ends in.
 
-    Without ``targets`` it ends in every leaf that wants gradients. With them, only what lies on a way to one of them
-    is pulled through; leaves are among the ways where their slot is in ``targets``.
+    Without ``targets`` it ends in every leaf that wants gradients, the leaf whose gradient is complete first before
+    the others. With them, only what lies on a way to one of them is pulled through; leaves are among the ways where
+    their slot is in ``targets``. Ops that made slots below ``floor`` are not pulled through: it ends in these slots.
     """
     leads = None if targets is None else ways(path, targets)
-    needed = set(roots)
+    needed = dict.fromkeys(roots)  # in the order in which the last gradient arrives
     traversed: set[int] = set()
     ends: list[int] = []
+    leaves: set[int] = set()
     for node in reversed(path):
-        if not any(slot in needed for slot in range(node.slot, node.end)):
+        slots = [slot for slot in range(node.slot, node.end) if slot in needed]
+        if not slots:
             continue
-        if node.kind in (LEAF, VARIABLE):
-            if node.spec.wants and (targets is None or node.slot in targets):
-                ends.append(node.slot)
+        if node.kind in (LEAF, VARIABLE) or node.kind == OP and not node.wanted:
+            leaves.update(slot for slot, spec in enumerate(node.specs, node.slot) if spec.wants and slot in needed
+                          and (targets is None or slot in targets))  # fmt: skip
         elif node.kind == OP and node.wanted:
-            ends.extend(s for s in range(node.slot, node.end) if targets is not None and s in targets and s in needed)
-            if leads is None or any(node.inputs[i] in leads for i in node.wanted):
+            leading = leads is None or any(node.inputs[i] in leads for i in node.wanted)
+            if node.slot < floor:
+                ends.extend(s for s in slots if leading or (targets is not None and s in targets))
+                continue
+            ends.extend(s for s in slots if targets is not None and s in targets)
+            if leading:
                 traversed.add(node.depth)
-                needed.update(node.inputs[i] for i in node.wanted)
-    return frozenset(traversed), ends[::-1]
+                for i in node.wanted:
+                    slot = node.inputs[i]
+                    needed.pop(slot, None)
+                    needed[slot] = None
+    return frozenset(traversed), [*ends[::-1], *(slot for slot in needed if slot in leaves)]
+
+
+def maker(last: Node, slot: int) -> Node:
+    """Return the node that makes ``slot`` on the path to ``last``."""
+    while last.slot > slot or last.end <= slot:
+        assert last.parent is not None
+        last = last.parent
+    return last
+
+
+def first_uses(path: Sequence[Node]) -> dict[int, int]:
+    """Return, for every slot that gradients go to, the slot of the first node that sends one."""
+    uses: dict[int, int] = {}
+    for node in path:
+        if node.kind == OP:
+            for i in node.wanted:
+                uses.setdefault(node.inputs[i], node.slot)
+    return uses
 
 
 def check(path: Sequence[Node], traversed: frozenset[int]) -> None:
@@ -149,6 +178,64 @@ def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[in
             known = flowing.get(slot)
             flowing[slot] = c if known is None else known + c
     return {slot: _conj(c) for slot, c in flowing.items()}
+
+
+def run_backward(node: Node, path: Sequence[Node], env: dict[int, Any], linear: dict[int, Linear]) -> list[Any]:
+    """Return the outputs of a ``BACKWARD`` node."""
+    pull = node.pull
+    assert pull is not None
+    nodes = [path[d] for d in sorted(pull.traversed)]
+    flowing: dict[int, Any] = {}
+    for root, c in zip(pull.roots, pull.cotangents):
+        flowing[root] = flowing[root] + env[c] if root in flowing else env[c]
+    if pull.alone:
+        gradients = pull_alone(nodes[0], flowing, linear[nodes[0].depth])
+    else:
+        flowing = pull_back(nodes, flowing, linear)
+        gradients = [flowing.get(target) for target in pull.targets]
+    found = zip(gradients, (spec.aval for spec in node.specs))
+    return [jnp.zeros(of.shape, of.dtype.np) if g is None else g for g, of in found]
+
+
+def steps(path: Sequence[Node], needed: set[int], differentiated: set[int]) -> list[Node]:
+    """Return the nodes that must run for the slots ``needed``, in recorded order.
+
+    Adds to ``differentiated`` the depths of the nodes whose pullbacks they use.
+    """
+    run: list[Node] = []
+    for node in reversed(path):
+        if not any(s in needed for s in range(node.slot, node.end)):
+            continue
+        run.append(node)
+        if node.kind == BACKWARD:
+            pull = node.pull
+            assert pull is not None
+            differentiated |= pull.traversed
+            needed.update(pull.roots, pull.cotangents)
+            for depth in pull.traversed:
+                needed.update(range(path[depth].slot, path[depth].end))
+        else:
+            needed.update(x for x in node.inputs if type(x) is int)
+    return run[::-1]
+
+
+def ends(node: Node, slot: int) -> tuple[int, ...]:
+    """Return the leaves and variables in which the tape of ``slot`` ends, at ``node``; worked out once."""
+    if node.ends is None:
+        node.ends = {}
+    found = node.ends.get(slot)
+    if found is None:
+        found = node.ends[slot] = tuple(reach(node.path(), (slot,))[1])
+    return found
+
+
+def pull_alone(node: Node, cotangents: dict[int, Any], one: Linear) -> list[Any]:
+    """Carry ``cotangents`` (slot -> array) back through ``node``; return those of its wanted operands, one by one."""
+    full = [
+        _conj(cotangents[slot]) if slot in cotangents else zero(spec.aval)
+        for slot, spec in enumerate(node.specs, node.slot)
+    ]
+    return [None if c is None else _conj(c) for c in one.apply(one.residuals, full)]
 
 
 def zero(of: Any) -> Any:

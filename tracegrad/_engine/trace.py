@@ -10,7 +10,6 @@ record overwrites. No lock, no repair.
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from tracegrad import _device
-from tracegrad._config import config
-from tracegrad._engine import sites, trie, wide
+from tracegrad import _device, _dtype
+from tracegrad._engine import checks, cuts, sites, trie, wide
+from tracegrad._engine.collection import collection_paused as collection_paused
 from tracegrad._engine.op import Prepared, Rule, number_token, prepare
 from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
-from tracegrad._engine.value import Aval, Input, Number, Spec, Value, Variable
+from tracegrad._engine.value import Aval, Input, Level, Number, Spec, Value, Variable, aval, concrete
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -42,11 +41,15 @@ class Trace:
     """The operations of one thread since its last flush."""
 
     __slots__ = ("node", "values", "floats", "ints", "immediate", "inline", "closed", "final",
-                 "has_backward", "retained", "reason", "run")  # fmt: skip
+                 "has_backward", "retained", "cuts", "reason", "run", "lines", "missing")  # fmt: skip
+    scoped = False  # whether it is a `scope.Scope`, which is never flushed
 
     def __init__(self, mode: Mode, immediate: bool = False, inline: bool = False):
         root = trie.root(mode)
-        self.node: Node | Shadow = Shadow(root) if immediate else root
+        #: slot -> the user's file and line of this run, where somebody wants to know; a node has those of the first run
+        self.lines: dict[int, tuple[str, int]] | None = {} if watched.lines else None
+        self.missing = immediate or watched.lines  # every op takes the miss path
+        self.node: Node | Shadow = Shadow(root) if self.missing else root
         self.values: dict[int, Value] = {}  # slot -> value; dead ones included, see `program.live_slots`
         self.floats: dict[int, float] = {}  # input numbers
         self.ints: dict[int, int] = {}
@@ -56,8 +59,27 @@ class Trace:
         self.final: Node | None = None  # the last node, once closed
         self.has_backward = False
         self.retained: dict[int, Any] = {}  # slot -> weak reference to the handle that retains its gradient
+        self.cuts: dict[int, Any] = {}  # first slot of a node -> its hooks and its custom Function, for a backward
         self.reason = ""
         self.run: Any = None  # the flush in progress, see `flush.Run`
+
+
+class _Watched:
+    """What is kept of every op while somebody looks for errors."""
+
+    lines = False
+
+
+watched = _Watched()
+
+
+def watch_lines(on: bool) -> None:
+    """Keep the user's line of every op from now on, which takes the miss path for it; or no longer."""
+    watched.lines = on
+    trace = state.trace
+    if on and not trace.closed and trace.lines is None:
+        trace.lines, trace.missing = {}, True
+        trace.node = Shadow(trace.node.real)
 
 
 class _State(threading.local):
@@ -71,6 +93,7 @@ class _State(threading.local):
 
 state = _State()
 _new = object.__new__
+_COMMON = frozenset((float, int, Input))  # operands without `_value` that an exception would be too slow for
 #: The class of concrete JAX arrays, which `jax.Array` only stands for.
 _ArrayImpl = type(jax.device_put(np.zeros(())))
 _Tensor: type[Tensor]
@@ -81,36 +104,6 @@ def bind(tensor: type[Tensor], flush: Callable[[Trace, str], None]) -> None:
     """Set the handle class that ops return, and what flushes a trace (both live above this layer)."""
     global _Tensor, _flush
     _Tensor, _flush = tensor, flush
-
-
-class _CollectionPaused:
-    """Keeps the garbage collector off: a finalizer that records inside JAX's tracing would dead-lock.
-
-    Counted, since threads overlap; the steps between two calls are atomic, see NOTE [One commit].
-    """
-
-    def __init__(self) -> None:
-        self.depth = 0
-        self.was_enabled = False
-
-    def __enter__(self) -> None:
-        self.depth += 1
-        try:
-            if gc.isenabled():
-                self.was_enabled = True
-                gc.disable()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        self.depth -= 1
-        if self.depth == 0 and self.was_enabled:
-            self.was_enabled = False
-            gc.enable()
-
-
-collection_paused = _CollectionPaused()
 
 
 # -- the hit path -----------------------------------------------------------------------------------------------
@@ -180,13 +173,18 @@ def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
     numbers = False
     for x in operands:
         kind = type(x)
-        if kind is float or kind is int:
+        if kind in _COMMON:
             numbers = True
-            key.append((kind, x) if x and x == x else number_token(x))
+            if kind is Input:
+                key.append(type(x.value))
+            else:
+                key.append((kind, x) if x and x == x else number_token(x))
             continue
         try:
             v = x._value
         except AttributeError:
+            if kind is np.ndarray and any(isinstance(y, _Tensor) for y in operands):
+                return record(rule, params, *map(_adopted, operands))
             numbers = True
             key.append(_number_key(x))
             continue
@@ -222,6 +220,8 @@ def enter(trace: Trace, value: Value) -> int:
     Return -1, which no key holds, where ``trace`` cannot take it: it is closed, or ``value`` is a JAX tracer and
     ``trace`` is not inline. The look-up then misses, and the miss path opens another trace.
     """
+    if trace.scoped:
+        return trace.take(value)  # type: ignore[attr-defined,no-any-return]
     if type(value.array) is not _ArrayImpl and not _make_ready(trace, value):
         return -1
     while True:
@@ -232,7 +232,7 @@ def enter(trace: Trace, value: Value) -> int:
             if trace.closed:
                 return -1
             kid = node.real.kids.get(value.spec) or _grow_leaf(node.real, value.spec)
-            after = Shadow(kid) if trace.immediate else kid
+            after = Shadow(kid) if trace.missing else kid
         slot = kid.slot
         if trace.node is node:
             trace.values[slot] = value
@@ -244,7 +244,7 @@ def enter(trace: Trace, value: Value) -> int:
 
 def _make_ready(trace: Trace, value: Value) -> bool:
     """Compute a value that is pending elsewhere, or put it on its device; return whether ``trace`` can take it."""
-    array = force(value)
+    array = computed(value)
     if type(array) is np.ndarray:
         value.array = to_device(array, value.spec.aval)
     return trace.inline or not isinstance(array, jax.core.Tracer)
@@ -255,12 +255,8 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
     floats: dict[int, float] = {}
     ints: dict[int, int] = {}
     for operand, is_float, index in kid.numbers:
-        x = operands[operand]
-        number: Any = x.value if type(x) is Input else x
-        if is_float:
-            floats[index] = number
-        else:
-            ints[index] = number
+        x: Any = operands[operand]
+        (floats if is_float else ints)[index] = x.value if type(x) is Input else x
     fresh: dict[int, Value] = {}
     tensors = []
     for slot, spec in enumerate(kid.specs, kid.slot):
@@ -273,7 +269,10 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
         tensor._value = value
         fresh[slot] = value
         tensors.append(tensor)
-    after = Shadow(kid) if trace.immediate else kid
+    if kid.kind == OP:
+        for i in range(kid.lowering.renews):  # type: ignore[union-attr]
+            tensors[i]._value.source = operands[i]._variable
+    after = Shadow(kid) if trace.missing else kid
     # Each call may be followed by somebody else's record at these slots, which shows in `trace.node`.
     if floats and trace.node is node:
         trace.floats.update(floats)
@@ -316,6 +315,8 @@ def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: 
                 result = commit(trace, node, kid, operands)
                 if result is None:
                     continue
+                if trace.lines is not None:
+                    trace.lines[kid.slot] = sites.user_line()
                 if trace.immediate:
                     _flush(trace, "a JAX tracer" if trace.inline else "eager()")
                 return result
@@ -329,9 +330,11 @@ def _find(node: Node, key: list[Any]) -> Node | None:
 
 def open_trace(operands: tuple[Any, ...] = ()) -> Trace:
     """Return this thread's open trace, of the kind that ``operands`` and the modes need."""
+    trace = state.trace
+    if trace.scoped and not trace.closed:
+        return trace
     inline = any(isinstance(x._value.array, jax.core.Tracer) for x in operands if hasattr(x, "_value"))
     immediate = inline or state.eager > 0
-    trace = state.trace
     if not trace.closed and trace.node is not None:
         if trace.inline == inline and trace.immediate == immediate:
             return trace
@@ -347,8 +350,14 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
           key: list[Any]) -> Node | None:  # fmt: skip
     """Make the node for an op that was never recorded after this history; None where the trace was cut instead."""
     values = [getattr(x, "_value", None) for x in operands]
-    if node.weight >= config.max_pending:
-        _flush(trace, f"{node.weight} pending operations")
+    where = sites.user_line()
+    reason = "" if trace.scoped else cuts.due(node, rule, params, where)
+    if reason:
+        while node.kind == LEAF:  # what entered for this op belongs to what follows
+            assert node.parent is not None
+            node = node.parent
+        trace.node = Shadow(node) if trace.missing else node
+        _flush(trace, reason)
         return None
     if node.mode.grad and any(v is not None and v.array is None and v.source is not None and _cuts(trace, v)
                               for v in values):  # fmt: skip
@@ -375,7 +384,7 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     prepared = prepare(rule, params, described)
     kid = _op_node(node, tuple(key), prepared, described, values, operands, key)
     kid.rule, kid.params = rule, params
-    kid.where = sites.user_line()
+    kid.where = where
     if site is not None and not changing:
         site.static.append((node, tuple(key)))
     return node.kids.setdefault(tuple(key), kid)
@@ -388,11 +397,13 @@ def _cuts(trace: Trace, variable: Value) -> bool:
     it. A new variable that recurs before the first backward of a step is part of the step: only its first sighting
     cuts. One that is made after a backward, or by a write to an older one, begins the next step.
     """
+    if trace.scoped or type(variable.source) is Level:
+        return False
     node = trace.node.real
-    while node.slot > variable.slot or node.kind != VARIABLE:
+    while not node.slot <= variable.slot < node.end:
         assert node.parent is not None
         node = node.parent
-    return node.key[2] or not node.stamp
+    return node.kind == OP or node.key[2] or not node.stamp
 
 
 def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | Number], values: list[Any],
@@ -404,7 +415,7 @@ def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | 
     wanted = []
     for i, (what, value) in enumerate(zip(described, values)):
         if value is not None:
-            inputs.append(value.slot)
+            inputs.append(slots[i - len(values)])
             if value.spec.wants and lowering.differentiable and parent.mode.grad and i not in lowering.constant:
                 wanted.append(i)
         elif isinstance(what, Number) and what.value is None:
@@ -420,7 +431,9 @@ def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | 
             assert isinstance(what, Number)
             inputs.append(("c", what.value))
     kid.inputs, kid.numbers = tuple(inputs), tuple(numbers)
-    kid.give(tuple(a.wanting if wanted and a.dtype.is_inexact else a.plain for a in prepared.outs))
+    kid.give(tuple(a.wanting if i < lowering.renews or wanted and a.dtype.is_inexact and i not in lowering.unwanted
+                   else a.plain
+                   for i, a in enumerate(prepared.outs)))  # fmt: skip
     kid.wanted = tuple(wanted) if any(s.wants for s in kid.specs) else ()
     kid.lowering, kid.single = lowering, prepared.single
     kid.weight += lowering.weight
@@ -431,6 +444,7 @@ def _grow_leaf(node: Node, spec: Spec) -> Node:
     kid = Node(node, spec, LEAF, node.mode)
     kid.give((spec,))
     kid.leaves += 1
+    kid.bytes += spec.aval.numel * spec.aval.dtype.itemsize
     kid.where = sites.user_line()
     return node.kids.setdefault(spec, kid)
 
@@ -460,7 +474,7 @@ def mark_variable(value: Value, variable: Variable, again: bool = False) -> Valu
             kid = node.real.kids.setdefault(key, kid)
         fresh = Value()
         fresh.trace, fresh.slot, fresh.spec, fresh.array, fresh.source = trace, kid.slot, kid.spec, None, variable
-        after = Shadow(kid) if trace.immediate else kid
+        after = Shadow(kid) if trace.missing else kid
         if trace.node is node:
             trace.values[kid.slot] = fresh
             trace.node = after
@@ -479,7 +493,10 @@ def set_mode(mode: Mode) -> None:
         node = trace.node
         real = node.real
         if real.kind == trie.ROOT:
-            state.trace = Trace(mode, trace.immediate, trace.inline)
+            if trace.scoped:
+                trace.node = trie.root(mode)
+            else:
+                state.trace = Trace(mode, trace.immediate, trace.inline)
             return
         if real.kind == trie.MODE:
             assert real.parent is not None
@@ -489,17 +506,30 @@ def set_mode(mode: Mode) -> None:
             if kid is None:
                 kid = real.kids.setdefault(mode, Node(real, mode, trie.MODE, mode))
             real = kid
-        after = Shadow(real) if trace.immediate else real
+        after = Shadow(real) if trace.missing else real
         if trace.node is node:
             trace.node = after
             return
 
 
-def force(value: Value) -> Any:
-    """Return the array of ``value``, flushing the trace in which it is pending."""
+def force(value: Value, reader: str = "item") -> Any:
+    """Return the array of ``value`` to somebody who reads it, flushing the trace in which it is pending.
+
+    Here errors come out that depend on elements, see `checks.py`: all that were found until this value was there.
+    """
+    array = computed(value, reader)
+    if checks.waiting.runs and type(array) is _ArrayImpl:
+        checks.look(array)
+    return array
+
+
+def computed(value: Value, reader: str = "item") -> Any:
+    """Return the array of ``value``, which nobody reads yet."""
     while value.array is None:
         trace = value.trace
         assert trace is not None
+        if trace.scoped:
+            return trace.read(value, reader)  # type: ignore[attr-defined]
         _flush(trace, "a value was read")
     return value.array
 
@@ -521,6 +551,15 @@ def _number_key(x: Any) -> Any:
     if kind is float or kind is int or kind is bool or kind is complex:
         return (kind, x) if x and x == x else number_token(x)
     return _number_key(_plain(x))
+
+
+def _adopted(x: Any) -> Any:
+    """Return a NumPy array as a tensor with a copy of its elements, everything else as it is."""
+    if type(x) is not np.ndarray:
+        return x
+    tensor = _new(_Tensor)
+    tensor._value = concrete(np.array(x), aval(x.shape, _dtype.from_np(x.dtype)))
+    return tensor
 
 
 def _plain(x: Any) -> Any:

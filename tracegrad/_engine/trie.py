@@ -16,6 +16,7 @@ from tracegrad._engine.value import Spec
 
 if TYPE_CHECKING:
     from tracegrad._engine.program import Program
+    from tracegrad._engine.scope import Body
     from tracegrad._engine.tape import Pull
 
 ROOT, MODE, LEAF, VARIABLE, OP, BACKWARD = range(6)
@@ -48,7 +49,7 @@ class Node:
     __slots__ = (
         "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
         "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
-        "where", "programs", "pull", "stamp", "real", "weight", "counts",
+        "where", "programs", "pull", "stamp", "real", "weight", "bytes", "counts", "bodies", "ends",
     )  # fmt: skip
     parent: Node | None
     key: Any
@@ -76,6 +77,9 @@ class Node:
     stamp: int  # flush counter when a trace last ended here
     real: Node  # itself; an immediate trace's node has the trie's own node here
     counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
+    bodies: dict[tuple[int, ...], Body] | None  # of a scope that ended here, by the slots that were its outputs
+    ends: dict[int, tuple[int, ...]] | None  # see `tape.ends`
+    bytes: int  # of the leaves that entered
     weight: int  # operations since the root, a segment's pullback counted with all of its own
 
     def __init__(self, parent: Node | None, key: Any, kind: int, mode: Mode):
@@ -101,8 +105,11 @@ class Node:
         self.pull = None
         self.stamp = 0
         self.counts = None
+        self.bodies = None
+        self.ends = None
         self.real = self
         self.weight = parent.weight if parent else 0
+        self.bytes = parent.bytes if parent else 0
         _count += 1
 
     def give(self, specs: tuple[Spec, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -30,13 +31,14 @@ class Spec:
 class Aval:
     """An abstract value: shape, dtype and device. Interned: equal avals are one object."""
 
-    __slots__ = ("shape", "dtype", "device", "plain", "wanting", "struct")
+    __slots__ = ("shape", "dtype", "device", "plain", "wanting", "struct", "parts")
     shape: tuple[int, ...]
     dtype: DType
     device: Device
+    parts: tuple[Aval, ...]  # of a bundle: several arrays that go through traces as one value, a tuple
     plain: Spec  # this aval where no gradient is wanted
     wanting: Spec  # this aval where gradients are wanted
-    struct: jax.ShapeDtypeStruct
+    struct: Any  # jax.ShapeDtypeStruct, a tuple of them for a bundle
 
     @property
     def ndim(self) -> int:
@@ -52,10 +54,12 @@ class Aval:
         return count
 
     def __repr__(self) -> str:
+        if self.parts:
+            return f"({', '.join(map(repr, self.parts))})"
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
 
 
-_avals: dict[tuple[tuple[int, ...], DType, Device], Aval] = {}
+_avals: dict[Any, Aval] = {}
 
 
 def aval(shape: tuple[int, ...], dtype: DType, device: Device | None = None) -> Aval:
@@ -65,13 +69,26 @@ def aval(shape: tuple[int, ...], dtype: DType, device: Device | None = None) -> 
     found = _avals.get(key)
     if found is not None:
         return found
+    struct = jax.ShapeDtypeStruct(shape, dtype.np)  # type: ignore[no-untyped-call]
+    return _avals.setdefault(key, _make(shape, dtype, device, struct))
+
+
+def bundle(parts: tuple[Aval, ...]) -> Aval:
+    """Return the interned aval of a value that is a tuple of arrays, such as the states of an optimizer."""
+    found = _avals.get(parts)
+    if found is not None:
+        return found
+    of = parts[0]
+    return _avals.setdefault(parts, _make((), of.dtype, of.device, tuple(a.struct for a in parts), parts))
+
+
+def _make(shape: tuple[int, ...], dtype: DType, device: Device, struct: Any, parts: tuple[Aval, ...] = ()) -> Aval:
     made = Aval()
-    made.shape, made.dtype, made.device = key
-    made.struct = jax.ShapeDtypeStruct(shape, dtype.np)  # type: ignore[no-untyped-call]
+    made.shape, made.dtype, made.device, made.struct, made.parts = shape, dtype, device, struct, parts
     made.plain, made.wanting = Spec(), Spec()
     made.plain.aval = made.wanting.aval = made
     made.plain.wants, made.wanting.wants = False, True
-    return _avals.setdefault(key, made)
+    return made
 
 
 class Number:
@@ -101,11 +118,28 @@ class Input:
 class Variable:
     """The identity to which gradients go (PyTorch's AccumulateGrad); shared by a leaf handle's successive values."""
 
-    __slots__ = ("handle", "__weakref__")
-    handle: weakref.ref[Any]
+    __slots__ = ("handle", "hooks", "__weakref__")
+    handle: Callable[[], Any]  # a weak reference
+    hooks: Any  # what a backward calls with its gradient, None where nothing was registered
 
     def __init__(self, handle: Any):
         self.handle = weakref.ref(handle)
+        self.hooks = None
+
+
+class Level(Variable):
+    """The variable of one functional transform, while that is ``active``. No handle has its gradient."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.handle = _nobody
+        self.active = True
+        self.hooks = None
+
+
+def _nobody() -> None:
+    return None
 
 
 class Value:
@@ -118,7 +152,7 @@ class Value:
     trace: Trace | None
     slot: int
     spec: Spec
-    array: Any  # jax.Array, a JAX tracer, a private NumPy copy not yet on the device, or None while pending
+    array: Any  # jax.Array, JAX tracer, private NumPy copy not yet on the device, tuple of a bundle; None while pending
     source: Variable | SegmentOutput | None  # where gradients of this value go; None while pending in a trace
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
-from tracegrad._dtype import INTEGRAL, type_name
+from tracegrad._dtype import BOOL, FLOATING, INTEGRAL, type_name
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval
@@ -81,17 +81,20 @@ def cast_rule(x: Aval, dtype: Any) -> Lowering:
     That is PyTorch's result on a CPU: the least number for nan and for what is out of range, and the low bits of that
     for narrower types.
     """
-    if x.dtype.is_floating_point and dtype.category == INTEGRAL:
+    if x.dtype.is_inexact and dtype.category == INTEGRAL:
         wide = np.int64 if dtype.itemsize == 8 else np.int32
         least = int(np.iinfo(wide).min)
         bound = -float(least)
 
         def fn(a: Any) -> Any:
+            a = a.real
             fits = (a >= -bound) & (a < bound)
             return jnp.where(fits, a, 0).astype(wide, copy=False).astype(dtype.np) + jnp.where(
                 fits, 0, least).astype(dtype.np)  # fmt: skip
 
         return Lowering(fn, differentiable=False)
+    if x.dtype.category == BOOL and dtype.category >= FLOATING:
+        return Lowering(lambda a: jnp.where(a, np.ones((), dtype.np), np.zeros((), dtype.np)))  # see `_rules.cast`
     return Lowering(lambda a: a.astype(dtype.np), name="ToCopyBackward0", saves=False)
 
 

@@ -17,7 +17,7 @@ def copy_rule(source: Aval, shape: tuple[int, ...], dtype: DType) -> Lowering:
     size = len(shape) - len(source.shape)
     if size < 0 or any(s not in (1, t) for s, t in zip(source.shape, shape[size:])):
         raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast shape "
-                           f"{list(rules.broadcast(source, _Shape(shape)))}")
+                           f"{list(rules.broadcast(_Shape(shape), source))}")
 
     def fn(a: Any) -> Any:
         real = jnp.real(a) if a.dtype.kind == "c" and not dtype.is_complex else a

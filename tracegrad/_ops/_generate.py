@@ -14,6 +14,14 @@ from pathlib import Path
 from tracegrad import _ops
 from tracegrad._ops._declare import Declared, table
 
+#: Ops whose in-place form is a function of the package too, as PyTorch happens to have it.
+_INPLACE = frozenset("""
+    abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil celu clamp clamp_max
+    clamp_min clip cos cosh deg2rad erf erfc exp exp2 expm1 fix floor frac gcd i0 index_put lcm ldexp log log10 log1p
+    log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt selu sigmoid sin sinc sinh sqrt square tan
+    tanh trunc xlogy
+    """.split())
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -47,11 +55,15 @@ def methods(families: dict[str, list[Declared]]) -> str:
 
 def functions(families: dict[str, list[Declared]]) -> str:
     """Return the text of ``_functions.py``."""
-    lines = ['"""The ops as functions. Written by ``python -m tracegrad._ops._generate``."""', ""]
+    lines = ['"""The ops as functions. Written by ``python -m tracegrad._ops._generate``."""', "",
+             "from tracegrad._ops._declare import inplace as _inplace"]  # fmt: skip
     for family, rows in families.items():
         for row in sorted(rows, key=lambda r: r.function.__name__):
             if row.toplevel:
                 lines.append(f"from tracegrad._ops.{family} import {row.function.__name__} as {row.name}")
+    lines.append("")
+    for name in sorted(row.name for rows in families.values() for row in rows if row.inplace and row.name in _INPLACE):
+        lines.append(f"{name}_ = _inplace({name})")
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +16,18 @@ from tracegrad._engine.value import Aval
 def opmath(dtype: DType) -> Any:
     """Return the type to compute in: 16-bit types compute in float32 and round once, at the end."""
     return float32.np if dtype.is_floating_point and dtype.itemsize == 2 else dtype.np
+
+
+def in_opmath(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``fn`` with its 16-bit operands as float32 and its result as theirs: rounded once, not at every step."""
+
+    def run(*args: Any) -> Any:
+        dtype = args[0].dtype
+        if dtype.itemsize != 2 or not jnp.issubdtype(dtype, jnp.floating):
+            return fn(*args)
+        return fn(*[a.astype(jnp.float32) for a in args]).astype(dtype)
+
+    return run
 
 
 def require_floating(x: Aval, kernel: str) -> None:
@@ -66,6 +79,9 @@ _C_NAMES = {
     "int16": "short int",
     "int8": "signed char",
     "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "uint32": "unsigned int",
+    "uint64": "unsigned long",
     "bool": "bool",
     "float16": "c10::Half",
     "bfloat16": "c10::BFloat16",

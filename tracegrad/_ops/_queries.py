@@ -1,12 +1,15 @@
-"""Questions about tensors and types that are answered without running anything."""
+"""Questions about tensors, shapes and types."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tracegrad._dtype import BOOL, DType
+from tracegrad._engine.trace import force
 from tracegrad._engine.value import Number
-from tracegrad._handle import Handle
+from tracegrad._handle import Handle, Size
 from tracegrad._ops import _rules as rules
 
 if TYPE_CHECKING:
@@ -69,3 +72,47 @@ def can_cast(from_: DType, to: DType) -> bool:
         (True, False)
     """
     return from_.category <= to.category and not (to.category == BOOL and from_.category != BOOL)
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Return whether the one element is not 0: it is read.
+
+    Raises:
+        RuntimeError: where there is not exactly one element.
+    """
+    count = input._value.spec.aval.numel
+    if count != 1:
+        raise RuntimeError("Boolean value of Tensor with " + (
+            "no values is ambiguous" if count == 0 else "more than one value is ambiguous"))  # fmt: skip
+    return bool(np.asarray(force(input._value)).item() != 0)
+
+
+def is_signed(input: Tensor) -> bool:
+    """Return whether the dtype has negative numbers."""
+    return input.dtype.is_signed
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Return whether both have the same shape."""
+    return input._value.spec.aval.shape == other._value.spec.aval.shape
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """Return the shape that tensors of these shapes broadcast to.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.broadcast_shapes((2, 1), (3,), 1)
+        torch.Size([2, 3])
+    """
+    sizes = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    ndim = max((len(s) for s in sizes), default=0)
+    result = [1] * ndim
+    for shape in sizes:
+        for k, n in enumerate(shape, ndim - len(shape)):
+            if n < 0:
+                raise RuntimeError(f"Trying to create tensor with negative dimension ({n}): ({n})")
+            if n != 1 and result[k] not in (1, n):
+                raise RuntimeError("Shape mismatch: objects cannot be broadcast to a single shape")
+            result[k] = n if n != 1 else result[k]
+    return Size(result)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from tracegrad import _dtype
 from tracegrad._dtype import COMPLEX, FLOATING, DType
@@ -67,7 +68,12 @@ def to_float(dtype: DType) -> DType:
 
 
 def cast(x: Any, dtype: DType) -> Any:
-    """Return an array or number as an array of ``dtype``."""
+    """Return an array or number as an array of ``dtype``.
+
+    XLA makes a product with a converted bool a choice, so that False times infinity would be 0: hence our own choice.
+    """
+    if dtype.category >= FLOATING and getattr(x, "dtype", None) == np.bool_:
+        return jnp.where(x, np.ones((), dtype.np), np.zeros((), dtype.np))
     return jnp.asarray(x, dtype.np)
 
 
@@ -77,7 +83,7 @@ def broadcast(*operands: Operand) -> tuple[int, ...]:
     ndim = max(map(len, shapes))
     result = [1] * ndim
     for shape in shapes:
-        for i, size in enumerate(shape, ndim - len(shape)):
+        for i, size in reversed([*enumerate(shape, ndim - len(shape))]):
             if size != 1 and result[i] != 1 and result[i] != size:
                 raise RuntimeError(f"The size of tensor a ({result[i]}) must match the size of tensor b ({size}) at "
                                    f"non-singleton dimension {i}")
@@ -157,7 +163,7 @@ def comparison(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
     return lowering(lambda x, y: fn(cast(x, dtype), cast(y, dtype)), fn, differentiable=False)
 
 
-def logic(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+def logic(a: Aval, b: Aval, fn: Callable[..., Any]) -> Lowering:
     """Two operands taken as truth values; bools out."""
     broadcast(a, b)
     return lowering(lambda x, y: fn(jnp.asarray(x) != 0, jnp.asarray(y) != 0), fn, differentiable=False)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from tracegrad import _dtype
-from tracegrad._dtype import DType
+from tracegrad._dtype import COMPLEX, DType
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record, unary
 from tracegrad._engine.value import Aval, aval
@@ -23,6 +23,8 @@ from tracegrad._handle import check_inplace, write
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
 from tracegrad._ops._opmath import opmath, require_floating
+from tracegrad._ops._out import into
+from tracegrad._ops.pointwise import refuse
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -366,7 +368,8 @@ def _glu(x: Aval, dim: int) -> Lowering:
 
 
 @op()
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None,
+            *, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``exp(x) / sum(exp(x))`` along ``dim``.
 
     Args:
@@ -374,6 +377,7 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: 
         dim: the dim that sums to one. Leaving it out is deprecated.
         _stacklevel: kept for PyTorch's signature.
         dtype: the type to convert ``input`` to first.
+        out: where to write the result.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html
 
@@ -382,6 +386,8 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: 
         >>> torch.softmax(torch.zeros(2), 0).tolist()
         [0.5, 0.5]
     """
+    if out is not None:
+        return into(out, softmax, input, dim, _stacklevel, dtype)
     if dim is None:
         dim = _implicit_dim("softmax", input)
     elif type(_stacklevel) is not int:  # ``torch.softmax(x, dim, dtype)``
@@ -402,7 +408,9 @@ def _normalised(x: Aval, dim: int, dtype: DType | None, name: str, run: Callable
     axis = rules.dim(dim, x.ndim)
     to = dtype or x.dtype
     last = "lastdim_" if axis == x.ndim - 1 or x.ndim == 0 else ""
-    require_floating(aval(x.shape, to, x.device), f"{name}_{last}kernel_impl")
+    kernel = f"{name}_{last}kernel_impl"
+    require_floating(aval(x.shape, to, x.device), kernel)
+    refuse(kernel, to, COMPLEX)
     node = "".join(map(str.capitalize, name.split("_"))) + "Backward0"
     if x.ndim == 0 or x.shape[axis] == 0:
         return Lowering(lambda a: jnp.where(jnp.isfinite(a), lone, jnp.nan).astype(to.np), name=node)
@@ -428,11 +436,14 @@ def probabilities(x: Any, axis: int) -> Any:
 
 
 @op()
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None,
+                *, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the logarithm of `softmax` along ``dim``, computed without underflow.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html
     """
+    if out is not None:
+        return into(out, log_softmax, input, dim, _stacklevel, dtype)
     if dim is None:
         dim = _implicit_dim("log_softmax", input)
     elif type(_stacklevel) is not int:

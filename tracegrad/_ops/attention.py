@@ -15,8 +15,8 @@ from tracegrad import _dtype
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
-from tracegrad._ops import random
 from tracegrad._ops._declare import op
+from tracegrad._ops._generator import draw
 from tracegrad._ops._opmath import c_name, opmath
 from tracegrad._ops.activation import probabilities
 from tracegrad._ops.dropout import keep
@@ -56,7 +56,7 @@ def scaled_dot_product_attention(
     params = (attn_mask is not None, float(dropout_p), bool(is_causal), scale, bool(enable_gqa))
     operands = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
     if dropout_p > 0.0:
-        return record(_attention, params, *operands, *random.draw(None))  # type: ignore[no-any-return]
+        return record(_attention, params, *operands, *draw(None))  # type: ignore[no-any-return]
     return record(_attention, params, *operands)  # type: ignore[no-any-return]
 
 
@@ -87,7 +87,7 @@ def _attention(q: Aval, k: Aval, v: Aval, *rest: Any) -> Lowering:
             share = jnp.where(jnp.max(scores, -1, keepdims=True) == lowest, 0, share)
         if p == 0:
             return share, None
-        kept = keep(random.key(*extra[-2:]), p, scores.shape)
+        kept = keep((extra[-2], extra[-1]), p, scores.shape)
         return share, jnp.where(kept, np.asarray(1 / (1 - p) if p < 1 else 0, wide), jnp.zeros((), wide))
 
     def forward(a: Any, b: Any, c: Any, *extra: Any) -> tuple[Any, Any]:

@@ -16,6 +16,9 @@ from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval, Number
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._opmath import c_name, in_opmath
+from tracegrad._ops._out import into
+from tracegrad._ops.indexing import nonzero
 from tracegrad._ops.pointwise import Operand, also, joined, promoted, refuse
 
 if TYPE_CHECKING:
@@ -27,26 +30,34 @@ if TYPE_CHECKING:
 
 
 @op()
-def maximum(input: Tensor, other: Tensor | complex) -> Tensor:
+def maximum(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return the larger of both, nan where one is; at ties each gets half of the gradient."""
+    if out is not None:
+        return into(out, maximum, input, other)
     return record(_extremum, ("maximum",), input, other)  # type: ignore[no-any-return]
 
 
 @op()
-def minimum(input: Tensor, other: Tensor | complex) -> Tensor:
+def minimum(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return the smaller of both, nan where one is; at ties each gets half of the gradient."""
+    if out is not None:
+        return into(out, minimum, input, other)
     return record(_extremum, ("minimum",), input, other)  # type: ignore[no-any-return]
 
 
 @op()
-def fmax(input: Tensor, other: Tensor | complex) -> Tensor:
+def fmax(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return the larger of both, the other where one is nan."""
+    if out is not None:
+        return into(out, fmax, input, other)
     return record(_extremum, ("fmax",), input, other)  # type: ignore[no-any-return]
 
 
 @op()
-def fmin(input: Tensor, other: Tensor | complex) -> Tensor:
+def fmin(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return the smaller of both, the other where one is nan."""
+    if out is not None:
+        return into(out, fmin, input, other)
     return record(_extremum, ("fmin",), input, other)  # type: ignore[no-any-return]
 
 
@@ -58,7 +69,7 @@ _EXTREMA: dict[str, Callable[..., Any]] = {
 }
 
 
-def _extremum(a: Operand, b: Operand, name: str) -> Lowering:
+def _extremum(a: Aval, b: Aval, name: str) -> Lowering:
     dtype = joined(a, b)
     if dtype.category == COMPLEX:
         raise RuntimeError(f"{name} not implemented for complex tensors.")
@@ -66,13 +77,17 @@ def _extremum(a: Operand, b: Operand, name: str) -> Lowering:
 
 
 @op(inplace=True)
-def heaviside(input: Tensor, values: Tensor) -> Tensor:
+def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return 0 where ``input`` is negative, 1 where positive, ``values`` where it is 0."""
+    if out is not None:
+        return into(out, heaviside, input, values)
     return record(_heaviside, (), input, values)  # type: ignore[no-any-return]
 
 
 def _heaviside(x: Aval, values: Aval) -> Lowering:
     rules.broadcast(x, values)
+    if x.dtype.is_complex or values.dtype.is_complex:
+        raise RuntimeError("heaviside is not yet implemented for complex tensors.")
     if x.dtype is not values.dtype:
         raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
     def fn(a: Any, b: Any) -> Any:
@@ -85,7 +100,7 @@ def _heaviside(x: Aval, values: Aval) -> Lowering:
 
 
 @op(inplace=True)
-def lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+def lerp(input: Tensor, end: Tensor, weight: Tensor | float, *, out: Tensor | None = None) -> Tensor:
     """Return ``input + weight * (end - input)``.
 
     Example:
@@ -93,11 +108,9 @@ def lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
         >>> torch.lerp(torch.tensor([0., 10.]), torch.tensor([1., 20.]), 0.5)
         tensor([ 0.5000, 15.0000])
     """
+    if out is not None:
+        return into(out, lerp, input, end, weight)
     return record(_lerp, (), input, end, weight)  # type: ignore[no-any-return]
-
-
-_C_NAMES = {"float32": "float", "float64": "double", "int64": "long int", "int32": "int",
-            "float16": "c10::Half", "bfloat16": "c10::BFloat16"}  # fmt: skip
 
 
 def _lerp(a: Aval, b: Aval, weight: Operand) -> Lowering:
@@ -105,29 +118,37 @@ def _lerp(a: Aval, b: Aval, weight: Operand) -> Lowering:
     number = isinstance(weight, Number)
     for what, x in (("end", b), ("weight", weight)):
         if isinstance(x, Aval) and x.dtype is not a.dtype and (what == "end" or x.ndim):
-            expected, found = (_C_NAMES.get(d.name, d.name) for d in (a.dtype, x.dtype))
+            expected, found = c_name(a.dtype), c_name(x.dtype)
             raise RuntimeError(f"expected dtype {expected} for `{what}` but got dtype {found}")
     refuse(f"lerp_kernel_{'scalar' if number else 'tensor'}", a.dtype, BOOL, INTEGRAL)
 
     def fn(x: Any, y: Any, w: Any) -> Any:
         return jnp.where(abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w))
 
-    return promoted(fn, a.dtype, f"LerpBackward{0 if number else 1}", saves=not number)
+    return promoted(in_opmath(fn), a.dtype, f"LerpBackward{0 if number else 1}", saves=not number)
 
 
 @op(inplace=True)
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: complex = 1) -> Tensor:
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: complex = 1,
+            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input + value * tensor1 * tensor2``."""
+    if out is not None:
+        return into(out, addcmul, input, tensor1, tensor2, value=value)
     return record(_addcmul, (), input, tensor1, tensor2, value)  # type: ignore[no-any-return]
 
 
 def _addcmul(a: Aval, b: Aval, c: Aval, value: Number) -> Lowering:
-    return promoted(lambda x, y, z, s: x + s * y * z, joined(a, b, c), "AddcmulBackward0")
+    dtype = joined(a, b, c)
+    refuse("addcmul_cpu_out", dtype, BOOL)
+    return promoted(in_opmath(lambda x, y, z, s: x + s * y * z), dtype, "AddcmulBackward0")
 
 
 @op(inplace=True)
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: complex = 1) -> Tensor:
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: complex = 1,
+            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input + value * tensor1 / tensor2``. RuntimeError where both are integers."""
+    if out is not None:
+        return into(out, addcdiv, input, tensor1, tensor2, value=value)
     return record(_addcdiv, (), input, tensor1, tensor2, value)  # type: ignore[no-any-return]
 
 
@@ -141,12 +162,14 @@ def _addcdiv(a: Aval, b: Aval, c: Aval, value: Number) -> Lowering:
             "perform a true division of tensor1 and tensor2. The historic addcdiv behavior can be implemented "
             f"as {historic} for integer inputs and as {future} for float inputs. The future addcdiv behavior is "
             f"just the latter implementation: {future}, for all dtypes.")
-    return promoted(lambda x, y, z, s: x + s * (y / z), dtype, "AddcdivBackward0")
+    return promoted(in_opmath(lambda x, y, z, s: x + s * (y / z)), dtype, "AddcdivBackward0")
 
 
 @op(method=False)
-def where(condition: Tensor, input: Tensor | complex, other: Tensor | complex) -> Tensor:
+def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Tensor | None = None) -> Any:
     """Return ``input`` where ``condition``, else ``other``: tensors or numbers, broadcast and promoted.
+
+    With ``condition`` alone, return the indices where it is true, one tensor per dim: its elements are read.
 
     Example:
         >>> import tracegrad as torch
@@ -154,7 +177,11 @@ def where(condition: Tensor, input: Tensor | complex, other: Tensor | complex) -
         >>> torch.where(x > 0, x, 0.)
         tensor([0., 2.])
     """
-    return record(_where, (), condition, input, other)  # type: ignore[no-any-return]
+    if out is not None:
+        return into(out, where, condition, input, other)
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    return record(_where, (), condition, input, other)
 
 
 def _where(condition: Aval, a: Operand, b: Operand) -> Lowering:
@@ -171,7 +198,8 @@ def _where(condition: Aval, a: Operand, b: Operand) -> Lowering:
 
 
 @op(inplace=True)
-def clamp(input: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+def clamp(input: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None,
+          *, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input`` moved into ``[min, max]``; the gradient is 1 at the bounds too.
 
     Example:
@@ -179,6 +207,8 @@ def clamp(input: Tensor, min: Tensor | float | None = None, max: Tensor | float 
         >>> torch.tensor([-1., 0.5, 2.]).clamp(0, 1)
         tensor([0.0000, 0.5000, 1.0000])
     """
+    if out is not None:
+        return into(out, clamp, input, min, max)
     if max is None:
         if min is None:
             raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
@@ -189,14 +219,18 @@ def clamp(input: Tensor, min: Tensor | float | None = None, max: Tensor | float 
 
 
 @op(inplace=True)
-def clamp_min(input: Tensor, min: Tensor | float) -> Tensor:
+def clamp_min(input: Tensor, min: Tensor | float, *, out: Tensor | None = None) -> Tensor:
     """Return ``input`` where it is at least ``min``, else ``min``."""
+    if out is not None:
+        return into(out, clamp_min, input, min)
     return record(_at_least, ("ClampMin", 0, 1), input, min)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def clamp_max(input: Tensor, max: Tensor | float) -> Tensor:
+def clamp_max(input: Tensor, max: Tensor | float, *, out: Tensor | None = None) -> Tensor:
     """Return ``input`` where it is at most ``max``, else ``max``."""
+    if out is not None:
+        return into(out, clamp_max, input, max)
     return record(_at_most, ("ClampMax", 0, 1), input, max)  # type: ignore[no-any-return]
 
 
@@ -236,8 +270,10 @@ def _between(x: Aval, low: Operand, high: Operand) -> Lowering:
 
 @op(inplace=True)
 def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
-               neginf: float | None = None) -> Tensor:  # fmt: skip
+               neginf: float | None = None, *, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input`` with nan and infinities replaced, when not told: by 0 and by the largest numbers."""
+    if out is not None:
+        return into(out, nan_to_num, input, nan, posinf, neginf)
     flags = (posinf is None, neginf is None)
     return record(_nan_to_num, flags, input, nan or 0.0, posinf or 0.0, neginf or 0.0)  # type: ignore[no-any-return]
 

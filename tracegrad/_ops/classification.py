@@ -14,9 +14,11 @@ import numpy as np
 
 from tracegrad import _dtype
 from tracegrad._dtype import type_name
+from tracegrad._engine.checks import Check
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
+from tracegrad._ops._checks import first
 from tracegrad._ops._declare import op
 from tracegrad._ops._opmath import opmath, reduction_name, require_floating
 from tracegrad._ops.activation import log_probabilities
@@ -136,7 +138,18 @@ def _entropy(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduction:
         return (d, None) if w is None else (d, None, None)
 
     name = "AddBackward0" if smoothing else _nll_name(x, reduction)
-    return Lowering(lambda a, t, w=None: run(a, t, w)[0].astype(x.dtype.np), forward, backward, name)
+    return Lowering(lambda a, t, w=None: run(a, t, w)[0].astype(x.dtype.np), forward, backward, name,
+                    checks=_in_range(classes, ignore))  # fmt: skip
+
+
+def _in_range(classes: int, ignore: int) -> tuple[Check, ...]:
+    """Return the check of class numbers, the second operand."""
+
+    def find(operands: Any, outputs: Any) -> tuple[Any, Any]:
+        t = operands[1].astype(jnp.int64)
+        return first(((t < 0) | (t >= classes)) & (t != ignore), t)
+
+    return (Check(find, lambda t: IndexError(f"Target {t} is out of bounds.")),)
 
 
 def _nll_name(x: Aval, reduction: str) -> str:
@@ -255,4 +268,4 @@ def _nll_weighted(x: Aval, target: Aval, weight: Aval | None, ignore: int, reduc
         total = jnp.sum(each)
         return (total / jnp.sum(counts) if reduction == "mean" else total).astype(a.dtype)
 
-    return Lowering(fn, name=_nll_name(x, reduction))
+    return Lowering(fn, name=_nll_name(x, reduction), checks=_in_range(classes, ignore))

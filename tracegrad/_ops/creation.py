@@ -25,6 +25,7 @@ from tracegrad._engine.value import Aval, Number, aval, concrete
 from tracegrad._handle import Handle, constant, tensor_of, want_grad
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import cast_rule, op
+from tracegrad._ops._out import into
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -37,7 +38,10 @@ DeviceLike = Device | str | None
 
 def place(device: DeviceLike) -> Device:
     """Return where a new tensor goes."""
-    return _device.default() if device is None else Device(device)
+    if device is None:
+        return _device.get_default_device()
+    found = Device(device)
+    return Device(found.type) if found.type == "cpu" else found  # the CPU is one device
 
 
 def sizes(given: tuple[Any, ...], keyword: Any = None, name: str = "size") -> tuple[int, ...]:
@@ -127,7 +131,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: DeviceLike = None, 
                       stacklevel=2)
         made = tensor_of(constant(_moved(data, dtype, device)._value))
     else:
-        made = from_host(_host(data, dtype), device)
+        made = from_host(_host(data, _dtype.given(dtype)), device)
     return finish(made, requires_grad)
 
 
@@ -149,20 +153,10 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
     Unlike PyTorch's, it always copies host memory: ops run later than they are called, and must not see later writes.
     """
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+        kind = type(ndarray)
+        name = f"numpy.{kind.__name__}" if isinstance(ndarray, np.generic) else kind.__name__
+        raise TypeError(f"expected np.ndarray (got {name})")
     return from_host(_host(ndarray, None), "cpu" if _device.default().type == "cpu" else None)
-
-
-@op(method=False)
-def asarray(obj: Any, *, dtype: DType | None = None, device: DeviceLike = None, copy: bool | None = None,
-            requires_grad: bool = False) -> Tensor:  # fmt: skip
-    """Return ``obj`` as a tensor; a copy where ``copy`` is True, and of everything that is no tensor."""
-    made = as_tensor(obj, dtype, device)
-    if made is obj and copy:
-        made = record(cast_rule, (made.dtype,), made)
-    if not requires_grad and made._value.spec.wants:
-        made = tensor_of(constant(made._value))
-    return finish(made, requires_grad)
 
 
 @op(method=False)
@@ -184,13 +178,14 @@ def _moved(data: Any, dtype: DType | None, device: DeviceLike) -> Tensor:
 def _host(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     """Return ``data`` as a NumPy array of our own, of the dtype that PyTorch gives it."""
     if isinstance(data, (np.ndarray, np.generic)):
-        _dtype.from_np(data.dtype)
+        _check_array(data)
         return _cast(np.array(data), dtype)
     if isinstance(data, (list, tuple, range)):
         first: Any = data
         while isinstance(first, (list, tuple)) and first:
             first = first[0]
-        if not isinstance(first, Handle):
+        mixed = isinstance(first, np.generic) and any(type(x) is not type(first) for x in data)
+        if not isinstance(first, Handle) and not mixed:
             try:
                 array = np.array(data)
             except (ValueError, TypeError, OverflowError):
@@ -210,6 +205,19 @@ def _host(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     if isinstance(data, Sequence):
         return _host(list(data), dtype)
     raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+
+
+def _check_array(data: Any) -> None:
+    """Raise in PyTorch's words where no tensor is made of ``data``, an array."""
+    if not data.dtype.isnative:
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between byte "
+                         "orders is currently not supported.")
+    _dtype.from_np(data.dtype)
+    if any(step < 0 for step in data.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+            "currently supported. (You can probably work around this by making a copy of your array  with "
+            "array.copy().) ")
 
 
 def _number(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
@@ -271,12 +279,12 @@ def _slowly(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
             kind = of.dtype
         elif isinstance(leaf, str):
             raise ValueError("too many dimensions 'str'")
-        elif isinstance(leaf, (bool, int, float, builtins.complex)):
-            numbers.append(_number(leaf, None).item())
-            kind = _dtype.of_number(next(k for k in (bool, int, float, builtins.complex) if isinstance(leaf, k)))
         elif isinstance(leaf, (np.ndarray, np.generic)) and leaf.size == 1:
             numbers.append(leaf.item())
             kind = _dtype.from_np(leaf.dtype)
+        elif isinstance(leaf, (bool, int, float, builtins.complex)):
+            numbers.append(_number(leaf, None).item())
+            kind = _dtype.of_number(next(k for k in (bool, int, float, builtins.complex) if isinstance(leaf, k)))
         else:
             raise RuntimeError(f"Could not infer dtype of {type(leaf).__name__}")
         result = kind if result is None else _dtype.promote_types(result, kind)
@@ -294,13 +302,13 @@ def _full(value: Aval | Number, shape: tuple[int, ...], dtype: DType, device: De
 
 def filled(value: Any, shape: tuple[int, ...], dtype: DType, device: Device, requires_grad: bool = False) -> Tensor:
     """Return a tensor with ``value`` in every element."""
-    made: Tensor = record(_full, (shape, dtype, device), value)
+    made: Tensor = record(_full, (shape, _dtype.given(dtype), device), value)
     return finish(made, requires_grad) if requires_grad else made
 
 
 @op(method=False)
 def zeros(*args: Any, size: Any = None, dtype: DType | None = None, device: DeviceLike = None,
-          requires_grad: bool = False) -> Tensor:  # fmt: skip
+          requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return a tensor of zeros; sizes come as varargs or as one sequence.
 
     Example:
@@ -308,6 +316,8 @@ def zeros(*args: Any, size: Any = None, dtype: DType | None = None, device: Devi
         >>> torch.zeros(2, 3).tolist()
         [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
+    if out is not None:
+        return into(out, zeros, *args, size=size, dtype=dtype, device=device, requires_grad=requires_grad)
     try:
         shape = creation_sizes("zeros", args, size)
     except RuntimeError:
@@ -317,24 +327,30 @@ def zeros(*args: Any, size: Any = None, dtype: DType | None = None, device: Devi
 
 @op(method=False)
 def ones(*args: Any, size: Any = None, dtype: DType | None = None, device: DeviceLike = None,
-         requires_grad: bool = False) -> Tensor:  # fmt: skip
+         requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return a tensor of ones; sizes come as varargs or as one sequence."""
+    if out is not None:
+        return into(out, ones, *args, size=size, dtype=dtype, device=device, requires_grad=requires_grad)
     shape = creation_sizes("ones", args, size)
     return filled(1, shape, dtype or _dtype.get_default_dtype(), place(device), requires_grad)
 
 
 @op(method=False)
 def empty(*args: Any, size: Any = None, dtype: DType | None = None, device: DeviceLike = None,
-          requires_grad: bool = False) -> Tensor:  # fmt: skip
+          requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return a tensor whose elements nobody should rely on; they are zeros, since XLA has no uninitialised memory."""
+    if out is not None:
+        return into(out, empty, *args, size=size, dtype=dtype, device=device, requires_grad=requires_grad)
     shape = creation_sizes("empty", args, size)
     return filled(0, shape, dtype or _dtype.get_default_dtype(), place(device), requires_grad)
 
 
 @op(method=False)
 def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: DeviceLike = None,
-         requires_grad: bool = False) -> Tensor:  # fmt: skip
+         requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return a tensor with ``fill_value`` in every element; the dtype follows from the value where it is not given."""
+    if out is not None:
+        return into(out, full, size, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
     if isinstance(size, int):
         raise TypeError("full(): argument 'size' (position 1) must be tuple of ints, not int")
     shape = creation_sizes("full", (size,), None)
@@ -346,22 +362,28 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Devi
 
 @op(method=False)
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: DeviceLike = None, requires_grad: bool = False,
-               memory_format: Any = None) -> Tensor:  # fmt: skip
+               memory_format: Any = None, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return zeros of the shape, dtype and device of ``input``."""
+    if out is not None:
+        return into(out, zeros_like, input, dtype=dtype, device=device, requires_grad=requires_grad)
     return _like(input, 0, dtype, device, requires_grad)
 
 
 @op(method=False)
 def ones_like(input: Tensor, *, dtype: DType | None = None, device: DeviceLike = None, requires_grad: bool = False,
-              memory_format: Any = None) -> Tensor:  # fmt: skip
+              memory_format: Any = None, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ones of the shape, dtype and device of ``input``."""
+    if out is not None:
+        return into(out, ones_like, input, dtype=dtype, device=device, requires_grad=requires_grad)
     return _like(input, 1, dtype, device, requires_grad)
 
 
 @op(method=False)
 def empty_like(input: Tensor, *, dtype: DType | None = None, device: DeviceLike = None, requires_grad: bool = False,
-               memory_format: Any = None) -> Tensor:  # fmt: skip
+               memory_format: Any = None, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return a tensor of the shape, dtype and device of ``input``; its elements, zeros, are not to be relied on."""
+    if out is not None:
+        return into(out, empty_like, input, dtype=dtype, device=device, requires_grad=requires_grad)
     return _like(input, 0, dtype, device, requires_grad)
 
 
@@ -379,7 +401,7 @@ def _like(input: Tensor, value: Any, dtype: DType | None, device: DeviceLike, re
 
 @op(method=False)
 def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: DeviceLike = None,
-           requires_grad: bool = False) -> Tensor:  # fmt: skip
+           requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the numbers from ``start`` up to but without ``end``, ``step`` apart.
 
     All ints give ``int64``, any float gives the default dtype. ``arange(5)`` starts at 0.
@@ -389,6 +411,8 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | Non
         >>> torch.arange(1, 6, 2).tolist()
         [1, 3, 5]
     """
+    if out is not None:
+        return into(out, arange, start, end, step, dtype=dtype, device=device, requires_grad=requires_grad)
     if end is None:
         start, end = 0, start
     start, end, step = (x.item() if hasattr(x, "item") else x for x in (start, end, step))
@@ -422,8 +446,10 @@ def _arange(start: Number, step: Number, length: int, dtype: DType, device: Devi
 
 @op(method=False)
 def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: DeviceLike = None,
-             requires_grad: bool = False) -> Tensor:  # fmt: skip
+             requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``steps`` numbers evenly spaced from ``start`` to ``end``, both included."""
+    if out is not None:
+        return into(out, linspace, start, end, steps, dtype=dtype, device=device, requires_grad=requires_grad)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     to = dtype or (_dtype.default_complex() if isinstance(start, builtins.complex) or isinstance(end, builtins.complex)
@@ -433,8 +459,10 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, de
 
 @op(method=False)
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None,
-             device: DeviceLike = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
+             device: DeviceLike = None, requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``base`` to the power of ``steps`` numbers evenly spaced from ``start`` to ``end``."""
+    if out is not None:
+        return into(out, logspace, start, end, steps, base, dtype=dtype, device=device, requires_grad=requires_grad)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     to = dtype or _dtype.get_default_dtype()
@@ -446,6 +474,8 @@ def _linspace(start: Any, end: Any, steps: int, dtype: DType, device: Device, ba
 
     def fn(a: Any, b: Any) -> Any:
         a, b = jnp.asarray(a).astype(wide), jnp.asarray(b).astype(wide)
+        if not dtype.is_inexact:  # PyTorch's ends are of the dtype of the result
+            a, b = jnp.trunc(a), jnp.trunc(b)
         if steps < 2:
             line = jnp.full((steps,), a)
         else:
@@ -462,8 +492,10 @@ def _linspace(start: Any, end: Any, steps: int, dtype: DType, device: Device, ba
 
 @op(method=False)
 def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: DeviceLike = None,
-        requires_grad: bool = False) -> Tensor:  # fmt: skip
+        requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return an ``n`` by ``m`` matrix with ones on the diagonal and zeros elsewhere."""
+    if out is not None:
+        return into(out, eye, n, m, dtype=dtype, device=device, requires_grad=requires_grad)
     for name, x in (("n", n), ("m", m)):
         if x is not None and x < 0:
             raise RuntimeError(f"{name} must be greater or equal to 0, got {x}")
@@ -490,12 +522,14 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
 
 
 @op(method=False)
-def complex(real: Tensor, imag: Tensor) -> Tensor:
+def complex(real: Tensor, imag: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return a complex tensor of these real and imaginary parts.
 
     Raises:
         RuntimeError: where the parts are not floating-point tensors of one dtype.
     """
+    if out is not None:
+        return into(out, complex, real, imag)
     made: Tensor = record(_complex, (), real, imag)
     return made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,8 +12,9 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._handle import check_inplace, write
-from tracegrad._ops import random
+from tracegrad._ops._bits import Draw, bits32
 from tracegrad._ops._declare import op
+from tracegrad._ops._generator import draw
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -73,7 +73,7 @@ def _drop(input: Tensor, p: float, training: bool, inplace: bool, spatial: int) 
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:
         return input
-    result = record(_dropout, (float(p), spatial), input, *random.draw(None))
+    result = record(_dropout, (float(p), spatial), input, *draw(None))
     if not inplace:
         return result  # type: ignore[no-any-return]
     check_inplace(input)
@@ -91,7 +91,7 @@ def _dropout(x: Aval, seed: Any, count: Any, p: float, spatial: int) -> Lowering
         return jnp.where(kept, a * np.asarray(1 / (1 - p), a.dtype), jnp.zeros((), a.dtype))
 
     def forward(a: Any, seed: Any, count: Any) -> tuple[Any, Any]:
-        kept = keep(random.key(seed, count), p, channels)
+        kept = keep((seed, count), p, channels)
         return scaled(a, kept), (kept,)
 
     def backward(saved: Any, g: Any) -> tuple[Any, ...]:
@@ -100,7 +100,6 @@ def _dropout(x: Aval, seed: Any, count: Any, p: float, spatial: int) -> Lowering
     return Lowering(lambda *args: forward(*args)[0], forward, backward, "MulBackward0")
 
 
-def keep(key: Any, p: float, shape: tuple[int, ...]) -> Any:
+def keep(draw: Draw, p: float, shape: tuple[int, ...]) -> Any:
     """Return bools that are False with probability ``p``, from 32 random bits each."""
-    bits = jax.random.bits(key, shape, jnp.uint32)
-    return bits >= np.uint32(min(round(p * 2**32), 2**32 - 1))
+    return bits32(draw, shape) >= np.uint32(min(round(p * 2**32), 2**32 - 1))

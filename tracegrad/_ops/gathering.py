@@ -13,7 +13,9 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval, Number
 from tracegrad._ops import _rules as rules
+from tracegrad._ops._checks import bounds, indices
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -37,12 +39,24 @@ def _check_host(index: Any, input: Any, dim: int, error: type[Exception], text: 
             raise error(text.format(i=wrong.flat[0], d=dim % len(shape), n=size))
 
 
+def added(at: Any, values: Any) -> Any:
+    """Add ``values`` to the elements ``at``, which are ``a.at[index]``; the sum of bools is whether one is true."""
+    return at.max(values) if values.dtype == jnp.bool_ else at.add(values)
+
+
+def multiplied(at: Any, values: Any) -> Any:
+    """Multiply the elements ``at``, which are ``a.at[index]``, by ``values``."""
+    return at.min(values) if values.dtype == jnp.bool_ else at.multiply(values)
+
+
 _BOUNDS = "index {i} is out of bounds for dimension {d} with size {n}"
 
 
 @op()
-def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False, out: Tensor | None = None) -> Tensor:
     """Return, for each position of ``index``, the element of ``input`` there, but at that index along ``dim``."""
+    if out is not None:
+        return into(out, gather, input, dim, index, sparse_grad=sparse_grad)
     _check_host(index, input, dim, RuntimeError, _BOUNDS)
     made: Tensor = record(_gather, (dim,), input, index)
     return made
@@ -50,7 +64,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
 
 def _gather(x: Aval, index: Aval, d: int) -> Lowering:
     axis = rules.dim(d, x.ndim)
-    if index.dtype not in _INDEX:
+    if index.dtype not in _INDEX and index.numel:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
     if index.ndim != x.ndim and max(index.ndim, 1) != max(x.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
@@ -61,20 +75,25 @@ def _gather(x: Aval, index: Aval, d: int) -> Lowering:
                                f"than self {list(x.shape)} apart from dimension {axis}")
 
     def fn(a: Any, i: Any) -> Any:
+        if not i.size:
+            return jnp.zeros(i.shape, a.dtype)
         if a.ndim == 0 or i.ndim == 0:
             return jnp.broadcast_to(a.reshape(-1)[i.reshape(-1)].reshape(i.shape), i.shape)
         part = a[tuple(slice(None) if k == axis else slice(n) for k, n in enumerate(i.shape))]
         return jnp.take_along_axis(part, i, axis, mode="fill")
 
-    return Lowering(fn, name="GatherBackward0")
+    checks = bounds(1, x.shape[axis] if x.ndim else 1, axis, RuntimeError)
+    return Lowering(fn, name="GatherBackward0", checks=checks)
 
 
 @op()
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return the elements of ``input`` at ``indices`` along ``dim``, the other dims broadcast.
 
     Where ``dim`` is None, both are taken as flat.
     """
+    if out is not None:
+        return into(out, take_along_dim, input, indices, dim)
     made: Tensor = record(_take_along_dim, (dim,), input, indices)
     return made
 
@@ -83,18 +102,22 @@ def _take_along_dim(x: Aval, index: Aval, d: int | None) -> Lowering:
     if index.dtype is not _dtype.int64:
         raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {type_name(index.dtype)}")
     if d is None:
-        return Lowering(lambda a, i: a.reshape(-1)[i.reshape(-1)], name="GatherBackward0")
+        return Lowering(lambda a, i: a.reshape(-1)[i.reshape(-1)], name="GatherBackward0",
+                        checks=bounds(1, x.numel, 0, RuntimeError))  # fmt: skip
     if index.ndim != x.ndim:
         raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but "
                            "got "
                            f"{x.ndim} dimensions for input, and {index.ndim} dimensions for indices")
     axis = rules.dim(d, x.ndim)
-    return Lowering(lambda a, i: jnp.take_along_axis(a, i, axis, mode="fill"), name="GatherBackward0")
+    # PyTorch wraps every index into the size, so none is out of bounds.
+    return Lowering(lambda a, i: jnp.take_along_axis(a, i % max(a.shape[axis], 1), axis), name="GatherBackward0")
 
 
 @op()
-def take(input: Tensor, index: Tensor) -> Tensor:
+def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the elements of ``input``, as if it were flat, at ``index``, in the shape of ``index``."""
+    if out is not None:
+        return into(out, take, input, index)
     array, count = index._value.array, input._value.spec.aval.numel
     if type(array) is np.ndarray and array.dtype.kind == "i":
         for i in array[(array < -count) | (array >= count)].flat:
@@ -106,12 +129,18 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 def _take(x: Aval, index: Aval) -> Lowering:
     if index.dtype is not _dtype.int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {type_name(index.dtype)}")
-    return Lowering(lambda a, i: a.reshape(-1).at[i].get(mode="fill"), name="TakeBackward0")
+    def error(i: int) -> Exception:
+        return IndexError(f"out of range: tried to access index {i} on a tensor of {x.numel} elements.")
+
+    return Lowering(lambda a, i: a.reshape(-1).at[i].get(mode="fill"), name="TakeBackward0",
+                    checks=(indices(1, x.numel, error, negative=True),))  # fmt: skip
 
 
 @op()
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the slices of ``input`` along ``dim`` whose numbers are in the vector ``index``."""
+    if out is not None:
+        return into(out, index_select, input, dim, index)
     _check_host(index, input, dim, IndexError, "index out of range in self")
     made: Tensor = record(_index_select, (dim,), input, index)
     return made
@@ -127,7 +156,15 @@ def _index_select(x: Aval, index: Aval, d: int) -> Lowering:
     def fn(a: Any, i: Any) -> Any:
         return jnp.take(a, i.reshape(-1), axis, mode="fill") if a.ndim else a
 
-    return Lowering(fn, name="IndexSelectBackward0")
+    size = x.shape[axis] if x.ndim else 1
+    return Lowering(fn, name="IndexSelectBackward0", checks=(indices(1, size, lambda i: _no_slice(x, i, size)),))
+
+
+def _no_slice(x: Aval, i: int, size: int) -> Exception:
+    """Return the error of ``index_select``: PyTorch checks vectors and other tensors in two places."""
+    if x.ndim < 2:
+        return IndexError("index out of range in self")
+    return RuntimeError(f"INDICES element is out of DATA bounds, id={i} axis_dim={size}")
 
 
 # -- writing, out of place -----------------------------------------------------------------------------------
@@ -170,19 +207,23 @@ def _c_name(dtype: Any) -> str:
 
 @op(inplace=True)
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
-            reduce: str | None = None) -> Tensor:  # fmt: skip
+            reduce: str | None = None, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input`` with elements of ``src``, a tensor or a number, where ``index`` says along ``dim``.
 
     Where two go to one place, which one stays is not defined. ``reduce`` is ``"add"`` or ``"multiply"``.
     """
+    if out is not None:
+        return into(out, scatter, input, dim, index, src, value=value, reduce=reduce)
     _check_host(index, input, dim, RuntimeError, _BOUNDS)
     made: Tensor = record(_scatter, (dim, reduce), input, index, value if src is None else src)
     return made
 
 
 @op(inplace=True)
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``input`` with elements of ``src`` added at the places that ``index`` gives along ``dim``."""
+    if out is not None:
+        return into(out, scatter_add, input, dim, index, src)
     _check_host(index, input, dim, RuntimeError, _BOUNDS)
     made: Tensor = record(_scatter, (dim, "scatter_add"), input, index, src)
     return made
@@ -190,7 +231,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 def _scatter(x: Aval, index: Aval, src: Any, d: int, reduce: str | None) -> Lowering:
     axis = rules.dim(d, x.ndim)
-    if index.dtype not in _INDEX:
+    if index.dtype not in _INDEX and index.numel:
         raise RuntimeError("scatter(): Expected dtype int32/int64 for index")
     if max(index.ndim, 1) != max(x.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
@@ -211,6 +252,8 @@ def _scatter(x: Aval, index: Aval, src: Any, d: int, reduce: str | None) -> Lowe
     part = tuple(slice(n) for n in index.shape)
 
     def fn(a: Any, i: Any, s: Any) -> Any:
+        if not i.size:
+            return a
         new = jnp.asarray(s).astype(x.dtype.np)
         new = new[part] if is_tensor else jnp.broadcast_to(new, i.shape)
         if a.ndim == 0:
@@ -218,16 +261,20 @@ def _scatter(x: Aval, index: Aval, src: Any, d: int, reduce: str | None) -> Lowe
         place = [jnp.arange(n).reshape([-1 if j == k else 1 for j in range(i.ndim)]) for k, n in enumerate(i.shape)]
         place[axis] = i
         at = a.at[tuple(place)]
-        made = (at.set(new) if reduce is None else at.multiply(new) if reduce == "multiply" else at.add(new))
+        made = at.set(new) if reduce is None else (multiplied if reduce == "multiply" else added)(at, new)
         return made.reshape(x.shape)
 
     name = "ScatterAddBackward0" if reduce == "scatter_add" else f"ScatterBackward{0 if is_tensor else 1}"
-    return Lowering(fn, name=name)
+    checks = bounds(1, x.shape[axis] if x.ndim else 1, axis, RuntimeError)
+    return Lowering(fn, name=name, checks=checks, underived="scatter" if reduce in ("add", "multiply") else "")
 
 
 @op(inplace=True)
-def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1,
+              out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input`` with ``alpha`` times the slices of ``source`` along ``dim`` added at ``index``."""
+    if out is not None:
+        return into(out, index_add, input, dim, index, source, alpha=alpha)
     _check_host(index, input, dim, RuntimeError, _BOUNDS)
     made: Tensor = record(_index_add, (dim,), input, index, source, alpha)
     return made
@@ -244,7 +291,7 @@ def _index_add(x: Aval, index: Aval, source: Aval, alpha: Number, d: int) -> Low
                            "have "
                            "the same scalar type")
     rest, of = list(x.shape), list(source.shape)
-    if rest[:axis] + rest[axis + 1 :] != of[:axis] + of[axis + 1 :]:
+    if x.ndim != source.ndim or rest[:axis] + rest[axis + 1 :] != of[:axis] + of[axis + 1 :]:
         raise RuntimeError("source tensor shape must match self tensor shape, excluding the specified dimension. Got "
                            f"self.shape = {rest} source.shape = {of}")
     if of and index.numel != of[axis]:
@@ -253,10 +300,14 @@ def _index_add(x: Aval, index: Aval, source: Aval, alpha: Number, d: int) -> Low
     lead = (slice(None),) * axis
 
     def fn(a: Any, i: Any, s: Any, k: Any) -> Any:
-        s = s * jnp.asarray(k).astype(s.dtype)
-        return a.at[(*lead, i.reshape(-1))].add(s) if a.ndim else a + s
+        factor = jnp.asarray(k).astype(s.dtype)
+        s = s & factor if s.dtype == jnp.bool_ else s * factor
+        return added(a.at[(*lead, i.reshape(-1))], s) if a.ndim else added(a.reshape(1).at[0], s).reshape(())
 
-    return Lowering(fn, name="IndexAddBackward0")
+    size = x.shape[axis] if x.ndim else 1
+    plain = indices(1, size, lambda _: IndexError("index out of range in self"))
+    checks = bounds(1, size, axis, RuntimeError) if x.ndim > 1 else (plain,)
+    return Lowering(fn, name="IndexAddBackward0", checks=checks)
 
 
 @op(inplace=True)
@@ -280,4 +331,5 @@ def _index_fill(x: Aval, index: Aval, value: Any, d: int) -> Lowering:
         v = jnp.asarray(v).astype(a.dtype)
         return a.at[(*lead, i.reshape(-1))].set(v) if a.ndim else v
 
-    return Lowering(fn, name=f"IndexFillBackward{0 if isinstance(value, Number) else 1}")
+    return Lowering(fn, name=f"IndexFillBackward{0 if isinstance(value, Number) else 1}",
+                    checks=bounds(1, x.shape[axis] if x.ndim else 1, axis, IndexError, negative=True))  # fmt: skip

@@ -8,6 +8,7 @@ are static. A boolean mask is read when it is used, since its result's shape dep
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -15,14 +16,18 @@ import numpy as np
 from jax import lax
 
 from tracegrad import _dtype
+from tracegrad._engine.checks import Check
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import force, record
 from tracegrad._engine.value import Aval, Number
-from tracegrad._handle import Handle, as_view
+from tracegrad._handle import Handle, as_view, tensor_of
+from tracegrad._layout import Layout
 from tracegrad._ops import _rules as rules
+from tracegrad._ops._checks import bounds
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
+from tracegrad._ops._views import view_of
 from tracegrad._ops.creation import from_host, tensor
-from tracegrad._ops.shape import is_strided
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -38,19 +43,20 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """Return ``input[index]``, a view where ``index`` has ints, slices, None and ``...`` only, else a copy.
 
     Raises:
-        IndexError: where an index is out of bounds or there are too many. Elements of index tensors are checked while
-            they are still host data (lists, arrays, new tensors); later, reading out of bounds gives nan (of ints, the
-            smallest).
+        IndexError: where an index is out of bounds or there are too many. Elements of index tensors are checked at
+            once while they are still host data (lists, arrays, new tensors), later when the op has run.
     """
     kind = type(index)
     if kind is int:
         shape = input._value.spec.aval.shape
         if not shape:
-            raise IndexError(_ZERO_DIM)
+            raise _no_dims(index)
         size = shape[0]
         if not -size <= index < size:
             raise IndexError(f"index {index} is out of bounds for dimension 0 with size {size}")
-        return _basic(input, _FIRST, (index + size if index < 0 else index,), False)
+        if index < 0:
+            index += size
+        return as_view(record(take, _ROW, input, index), input, (take, _ROW, (index,), False))
     if kind is slice:
         shape = input._value.spec.aval.shape
         if not shape:
@@ -64,13 +70,23 @@ def getitem(input: Tensor, index: Any) -> Tensor:
             _check_host(index, input, 0)
             made: Tensor = record(_gather, ((0,),), input, index)
             return made
-        index = _as_tuple(index)
-    return _general(input, index)
+        index = as_tuple(index)
+    plan, starts, gathered, strided = resolve(input, index)
+    if not gathered:
+        return _basic(input, plan, starts, strided)
+    source = _basic(input, plan, starts, strided) if plan else input
+    made = record(_gather, (tuple(gathered),), source, *gathered.values())
+    return made
 
 
 _FIRST = (_SELECT,)
+_ROW = (_FIRST,)
 _ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
              "0-dim tensor to a number")
+
+
+def _no_dims(index: int) -> IndexError:
+    return IndexError(f"index {index} is out of bounds for dimension 0 with size 0" if index else _ZERO_DIM)
 
 
 def _length(start: int, stop: int, step: int) -> int:
@@ -81,17 +97,16 @@ def _length(start: int, stop: int, step: int) -> int:
 
 def _basic(input: Tensor, plan: tuple[Any, ...], starts: tuple[Any, ...], strided: bool) -> Tensor:
     """Record a basic index; ``starts`` has one number, or 0-dim tensor, per select and slice of ``plan``."""
-    made = record(_take, (plan,), input, *starts)
-    view = as_view(made, input, lambda base: record(_take, (plan,), base, *starts))
-    if strided or is_strided(input):
-        view._strided = True  # type: ignore[attr-defined]
-    return view
+    made = record(take, (plan,), input, *starts)
+    return as_view(made, input, (take, (plan,), starts, False), strided)
 
 
-def _take(x: Aval, *rest: Any) -> Lowering:
+def take(x: Aval, *rest: Any) -> Lowering:
+    """The rule of a basic index, a view: ``plan`` says what is done with each dim, the operands where it starts."""
     *starts, plan = rest
     sizes: list[int] = []  # taken of each dim
     steps: list[int] = []
+    counts: list[int] = []  # elements taken of each dim
     shape: list[int] = []
     at: list[int | None] = []  # which operand says where it starts
     name = "AliasBackward0"
@@ -104,12 +119,14 @@ def _take(x: Aval, *rest: Any) -> Lowering:
             at.append(None)
             sizes.append(x.shape[len(sizes)])
             steps.append(1)
+            counts.append(sizes[-1])
             shape.append(sizes[-1])
             continue
         at.append(sum(a is not None for a in at))
         length, step = what if isinstance(what, tuple) else (1 if what == _SELECT else what, 1)
         sizes.append((length - 1) * step + 1 if length else 0)
         steps.append(step)
+        counts.append(length)
         if what == _SELECT:
             name = "SelectBackward0"
         else:
@@ -119,23 +136,63 @@ def _take(x: Aval, *rest: Any) -> Lowering:
         at.append(None)
         sizes.append(size)
         steps.append(1)
+        counts.append(size)
         shape.append(size)
     device = x.device if all(isinstance(s, Number) for s in starts) else None
 
-    def fn(a: Any, *given: Any) -> Any:
+    dense = all(step == 1 for step in steps)
+
+    def begins(a: Any, given: tuple[Any, ...]) -> list[Any]:
         begin = [0 if i is None else given[i] for i in at]
+        if all(type(b) is int for b in begin):
+            return begin
+        begin = [jnp.asarray(b).astype(np.int32) for b in begin]
+        return [jnp.where(b < 0, b + n, b) if i is not None and isinstance(starts[i], Aval) else b
+                for i, b, n in zip(at, begin, a.shape)]  # fmt: skip
+
+    def fn(a: Any, *given: Any) -> Any:
+        begin = begins(a, given)
         if all(type(b) is int for b in begin):
             part = lax.slice(a, begin, [b + n for b, n in zip(begin, sizes)], steps)
         else:
-            begin = [jnp.asarray(b).astype(np.int32) for b in begin]
-            begin = [jnp.where(b < 0, b + n, b) if i is not None and isinstance(starts[i], Aval) else b
-                     for i, b, n in zip(at, begin, a.shape)]  # fmt: skip
             part = lax.dynamic_slice(a, begin, sizes, allow_negative_indices=False)
-            if any(s != 1 for s in steps):
+            if not dense:
                 part = lax.slice(part, [0] * a.ndim, sizes, steps)
         return part.reshape(shape)
 
-    return Lowering(fn, name=name, saves=False, device=device)
+    def put(a: Any, new: Any, *given: Any) -> Any:
+        if 0 in shape:
+            return a
+        begin, new = begins(a, given), new.reshape(counts)
+        if not dense and all(type(b) is int for b in begin):
+            return a.at[tuple(slice(b, b + n, step) for b, n, step in zip(begin, sizes, steps))].set(new)
+        if not dense:
+            part = lax.dynamic_slice(a, begin, sizes, allow_negative_indices=False)
+            new = part.at[tuple(slice(None, None, step) for step in steps)].set(new)
+        return lax.dynamic_update_slice(a, new, begin, allow_negative_indices=False)
+
+    def lay(strides: tuple[int, ...], offset: int | None, *given: int | None) -> Layout:
+        found = []
+        d = 0
+        for what in plan:
+            if what == _NEW:
+                found.append(x.shape[d] * strides[d] if d < x.ndim else 1)
+                continue
+            if what != _WHOLE:
+                start = given[at[d]]  # type: ignore[index]
+                start = start + x.shape[d] if start is not None and start < 0 else start
+                offset = None if offset is None or start is None else offset + start * strides[d]
+            if what != _SELECT:
+                found.append(strides[d] * (steps[d] if what != _WHOLE else 1))
+            d += 1
+        return (*found, *strides[d:]), offset
+
+    checks: tuple[Check, ...] = ()
+    for d, i in enumerate(at):
+        if i is not None and isinstance(starts[i], Aval):
+            checks += bounds(i + 1, x.shape[d], d, IndexError, negative=True)
+    lowering = view_of(fn, name, put, lay)
+    return replace(lowering, device=device, checks=checks)
 
 
 @op()
@@ -172,7 +229,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 # -- any index -----------------------------------------------------------------------------------------------
 
 
-def _as_tuple(index: Any) -> tuple[Any, ...]:
+def as_tuple(index: Any) -> tuple[Any, ...]:
     """Return an index that is no tuple as one; a list of slices, sequences or tensors means a tuple too."""
     if isinstance(index, tuple):
         return tuple(index)
@@ -183,12 +240,17 @@ def _as_tuple(index: Any) -> tuple[Any, ...]:
     return (index,)
 
 
-def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
+def resolve(input: Tensor, items: tuple[Any, ...], masks: bool = False) -> Any:
+    """Return ``(plan, starts, gathered, strided)`` of an index.
+
+    ``plan`` and ``starts`` are the part that makes a view, see `take`; ``gathered`` has the index tensors of dims of
+    that view. A mask is read, and becomes its positions; with ``masks``, one that is the only index tensor stays one.
+    """
     shape = input._value.spec.aval.shape
     used = _dims_used(items)
     if used > len(shape):
         if not shape and len(items) == 1 and isinstance(items[0], (int, np.integer)):
-            raise IndexError(_ZERO_DIM)
+            raise _no_dims(int(items[0]))
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
     plan: list[Any] = []
     starts: list[Any] = []
@@ -236,16 +298,22 @@ def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
             index = _tensor_index(item)
             of = index._value.spec.aval
             if of.dtype is _dtype.bool_ or of.dtype is _dtype.uint8:
+                for k, size in enumerate(of.shape):
+                    if size != shape[at + k]:
+                        raise IndexError(f"The shape of the mask {list(of.shape)} at index {k} does not match the "
+                                         f"shape of the indexed tensor {list(shape)} at index {at + k}")
+                if masks and of.shape and sum(map(_is_index_tensor, items)) == 1:
+                    gathered[out] = index if of.dtype is _dtype.bool_ else index != 0
+                    plan.extend([_WHOLE] * index.ndim)
+                    at += index.ndim
+                    out += index.ndim
+                    continue
                 mask = np.asarray(force(index._value)) != 0
                 if mask.ndim == 0:
                     plan.append(_NEW)
                     gathered[out] = from_host(np.zeros(int(mask), np.int64))
                     out += 1
                     continue
-                for k, size in enumerate(mask.shape):
-                    if size != shape[at + k]:
-                        raise IndexError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the "
-                                         f"shape of the indexed tensor {list(shape)} at index {at + k}")
                 for positions in mask.nonzero():
                     gathered[out] = from_host(positions)
                     plan.append(_WHOLE)
@@ -257,7 +325,7 @@ def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
                 _check_host(index, input, at)
                 if not of.shape:
                     plan.append(_SELECT)
-                    starts.append(index)
+                    starts.append(tensor_of(index._value))  # the view stays where it is when ``index`` is written to
                 else:
                     gathered[out] = index
                     plan.append(_WHOLE)
@@ -265,14 +333,17 @@ def _general(input: Tensor, items: tuple[Any, ...]) -> Tensor:
                 at += 1
     while plan and plan[-1] == _WHOLE:
         plan.pop()
-    if not gathered:
-        if not plan and items and type(items[-1]) is slice:
-            plan.append(shape[at - 1] if at == 1 else _WHOLE)
-            starts.extend([0] * (at == 1))
-        return _basic(input, tuple(plan), tuple(starts), strided)
-    source = _basic(input, tuple(plan), tuple(starts), strided) if plan else input
-    made: Tensor = record(_gather, (tuple(gathered),), source, *gathered.values())
-    return made
+    if not gathered and not plan and items and type(items[-1]) is slice:
+        plan.append(shape[at - 1] if at == 1 else _WHOLE)
+        starts.extend([0] * (at == 1))
+    return tuple(plan), tuple(starts), gathered, strided
+
+
+def _is_index_tensor(item: Any) -> bool:
+    if isinstance(item, Handle) and not item.ndim:
+        return item.dtype is _dtype.bool_ or item.dtype is _dtype.uint8
+    plain = item is None or item is Ellipsis or isinstance(item, (slice, int, np.integer))
+    return isinstance(item, (bool, np.bool_)) or not plain
 
 
 def _dims_used(items: tuple[Any, ...]) -> int:
@@ -339,18 +410,22 @@ def _gather(x: Aval, *rest: Any) -> Lowering:
             where[d] = i
         return a.at[tuple(where)].get(mode="fill")
 
-    return Lowering(fn, name="IndexBackward0", device=x.device)
+    checks = tuple(check for n, d in enumerate(at)
+                   for check in bounds(n + 1, x.shape[d], n, IndexError, negative=True))  # fmt: skip
+    return Lowering(fn, name="IndexBackward0", device=x.device, checks=checks)
 
 
 # -- by mask -------------------------------------------------------------------------------------------------
 
 
 @op()
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Tensor, *, as_tuple: bool = False, out: Any = None) -> Any:
     """Return the indices of the elements that are not zero: one row each, or one tensor per dim where ``as_tuple``.
 
     How many there are depends on the elements, so they are read when this is called.
     """
+    if out is not None:
+        return into(out, nonzero, input, as_tuple=as_tuple)
     array = np.asarray(force(input._value))
     found = np.atleast_1d(array).nonzero()
     if as_tuple:
@@ -367,8 +442,10 @@ def argwhere(input: Tensor) -> Tensor:
 
 
 @op()
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the elements of ``input`` where ``mask``, broadcast with it, is true, in one dimension."""
+    if out is not None:
+        return into(out, masked_select, input, mask)
     if mask.dtype is not _dtype.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = rules.broadcast(mask._value.spec.aval, input._value.spec.aval)

@@ -17,6 +17,7 @@ from tracegrad._engine.trace import binary, record
 from tracegrad._engine.value import Aval, Number, aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
 from tracegrad._ops.shape import expanded
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _C_NAMES = {"float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "flo
 def product(a: Any, b: Any) -> Any:
     """Return the matrix product of arrays, in full precision; a batch times one matrix as a single product."""
     if a.ndim > 2 and b.ndim <= 2:
-        flat = jnp.matmul(a.reshape(-1, a.shape[-1]), b, precision=_FULL)
+        flat = jnp.matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b, precision=_FULL)
         return flat.reshape(*a.shape[:-1], *b.shape[1:])
     return jnp.matmul(a, b, precision=_FULL)
 
@@ -58,7 +59,7 @@ def _tensors(name: str, *operands: Any) -> None:
 
 
 @op()
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the matrix product; a vector is a row on the left and a column on the right, further dims broadcast.
 
     Raises:
@@ -69,6 +70,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         >>> (torch.eye(2) @ torch.tensor([1.0, 2.0])).tolist()
         [1.0, 2.0]
     """
+    if out is not None:
+        return into(out, matmul, input, other)
     made: Tensor = binary(_matmul, product, input, other)
     return made
 
@@ -113,8 +116,10 @@ def _mm_fits(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 
 
 @op()
-def mm(input: Tensor, mat2: Tensor) -> Tensor:
+def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the product of two matrices."""
+    if out is not None:
+        return into(out, mm, input, mat2)
     made: Tensor = record(_mm, (), input, mat2)
     return made
 
@@ -131,8 +136,10 @@ def _mm(a: Aval, b: Aval) -> Lowering:
 
 
 @op()
-def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the products of two batches of matrices, pair by pair."""
+    if out is not None:
+        return into(out, bmm, input, mat2)
     made: Tensor = record(_bmm, (), input, mat2)
     return made
 
@@ -153,8 +160,10 @@ def _bmm(a: Aval, b: Aval) -> Lowering:
 
 
 @op()
-def mv(input: Tensor, vec: Tensor) -> Tensor:
+def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the product of a matrix and a vector."""
+    if out is not None:
+        return into(out, mv, input, vec)
     made: Tensor = record(_mv, (), input, vec)
     return made
 
@@ -174,8 +183,10 @@ def _mv(a: Aval, b: Aval) -> Lowering:
 
 
 @op()
-def dot(input: Tensor, tensor: Tensor) -> Tensor:
+def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the sum of the products of two vectors' elements, without conjugation."""
+    if out is not None:
+        return into(out, dot, input, tensor)
     made: Tensor = record(_dot, (), input, tensor)
     return made
 
@@ -186,8 +197,10 @@ def _dot(a: Aval, b: Aval) -> Lowering:
 
 
 @op()
-def vdot(input: Tensor, other: Tensor) -> Tensor:
+def vdot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the sum of the products of two vectors' elements, those of the first conjugated."""
+    if out is not None:
+        return into(out, vdot, input, other)
     made: Tensor = record(_vdot, (), input, other)
     return made
 
@@ -215,8 +228,10 @@ def _check_dot(name: str, a: Aval, b: Aval) -> None:
 
 
 @op()
-def inner(input: Tensor, other: Tensor) -> Tensor:
+def inner(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the sums of products over the last dims of both; with a 0-dim tensor, the product."""
+    if out is not None:
+        return into(out, inner, input, other)
     made: Tensor = record(_inner, (), input, other)
     return made
 
@@ -235,15 +250,19 @@ def _inner(a: Aval, b: Aval) -> Lowering:
 
 
 @op()
-def outer(input: Tensor, vec2: Tensor) -> Tensor:
+def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the matrix of the products of two vectors' elements."""
+    if out is not None:
+        return into(out, outer, input, vec2)
     made: Tensor = record(_outer, (), input, vec2)
     return made
 
 
 @op()
-def ger(input: Tensor, vec2: Tensor) -> Tensor:
+def ger(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the matrix of the products of two vectors' elements: another name of `outer`."""
+    if out is not None:
+        return into(out, ger, input, vec2)
     return outer(input, vec2)
 
 
@@ -257,15 +276,18 @@ def _outer(a: Aval, b: Aval) -> Lowering:
 
 
 @op()
-def kron(input: Tensor, other: Tensor) -> Tensor:
+def kron(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the Kronecker product: a block ``x * other`` for every element ``x`` of ``input``."""
+    if out is not None:
+        return into(out, kron, input, other)
     made: Tensor = record(_kron, (), input, other)
     return made
 
 
 def _kron(a: Aval, b: Aval) -> Lowering:
     dtype = rules.result_type((a, b)).np
-    return Lowering(lambda x, y: jnp.kron(x.astype(dtype), y.astype(dtype)), name="UnsafeViewBackward0")
+    inner = jnp.int8 if dtype.kind == "b" else dtype
+    return Lowering(lambda x, y: jnp.kron(x.astype(inner), y.astype(inner)).astype(dtype), name="UnsafeViewBackward0")
 
 
 @op()
@@ -283,11 +305,13 @@ def _trace(x: Aval) -> Lowering:
 
 
 @op()
-def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+def cross(input: Tensor, other: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return the cross products of vectors of three elements along ``dim``.
 
     Where ``dim`` is None, the first dim of size 3 is meant.
     """
+    if out is not None:
+        return into(out, cross, input, other, dim)
     made: Tensor = record(_cross, (dim,), input, other)
     return made
 
@@ -315,11 +339,13 @@ def _cross(a: Aval, b: Aval, d: int | None) -> Lowering:
 
 
 @op(method=False)
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2, *, out: Tensor | None = None) -> Tensor:
     """Return the sums of products over ``dims``: the last of ``a`` with the first of ``b``.
 
     Instead of a number of dims, it can be a pair of lists of dims.
     """
+    if out is not None:
+        return into(out, tensordot, a, b, dims)
     pairs = dims if isinstance(dims, int) else tuple((d,) if isinstance(d, int) else tuple(d) for d in dims)
     made: Tensor = record(_tensordot, (pairs,), a, b)
     return made
@@ -336,19 +362,30 @@ def _tensordot(a: Aval, b: Aval, pairs: Any) -> Lowering:
         raise RuntimeError("both inputs should have same dtype")
     left, right = (tuple(rules.dim(d, x.ndim) for d in ds) for x, ds in zip((a, b), pairs))
     for given, other, i, k in zip(*pairs, left, right):
-        if a.shape[i] != b.shape[k]:
+        if a.shape[i] != b.shape[k] and 1 not in (a.shape[i], b.shape[k]):
             raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {given} "
                                "and "
                                f"second has size {b.shape[k]} in dim {other}")
-    return Lowering(lambda x, y: jnp.tensordot(x, y, (left, right), precision=_FULL), name="ViewBackward0")
+    pairs = list(zip(left, right))
+
+    def fn(x: Any, y: Any) -> Any:
+        # A contracted dim of size 1 is broadcast: the other tensor's is summed up.
+        x = jnp.sum(x, [i for i, k in pairs if b.shape[k] == 1 != x.shape[i]], keepdims=True).astype(x.dtype)
+        y = jnp.sum(y, [k for i, k in pairs if a.shape[i] == 1 != y.shape[k]], keepdims=True).astype(y.dtype)
+        return jnp.tensordot(x, y, (left, right), precision=_FULL)
+
+    return Lowering(fn, name="ViewBackward0")
 
 
 # -- a product added to something ----------------------------------------------------------------------------
 
 
 @op(inplace=True)
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1,
+          out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``beta * input + alpha * (mat1 @ mat2)``; ``input`` is broadcast, and ignored where ``beta`` is 0."""
+    if out is not None:
+        return into(out, addmm, input, mat1, mat2, beta=beta, alpha=alpha)
     made: Tensor = record(_addmm, (), input, mat1, mat2, beta, alpha)
     return made
 
@@ -366,8 +403,11 @@ def _addmm(x: Aval, a: Aval, b: Aval, beta: Number, alpha: Number) -> Lowering:
 
 
 @op(inplace=True)
-def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1,
+          out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``beta * input + alpha * (mat @ vec)``; ``input`` is broadcast, and ignored where ``beta`` is 0."""
+    if out is not None:
+        return into(out, addmv, input, mat, vec, beta=beta, alpha=alpha)
     made: Tensor = record(_addmv, (), input, mat, vec, beta, alpha)
     return made
 
@@ -385,11 +425,14 @@ def _addmv(x: Aval, a: Aval, b: Aval, beta: Number, alpha: Number) -> Lowering:
 
 
 @op(inplace=True)
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1,
+            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``beta * input + alpha * bmm(batch1, batch2)``; ``input`` is broadcast.
 
     It is ignored where ``beta`` is 0.
     """
+    if out is not None:
+        return into(out, baddbmm, input, batch1, batch2, beta=beta, alpha=alpha)
     made: Tensor = record(_baddbmm, (), input, batch1, batch2, beta, alpha)
     return made
 

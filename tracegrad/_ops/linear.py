@@ -17,6 +17,7 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._errors import UnsupportedError
+from tracegrad._ops._checks import indices, never
 from tracegrad._ops._declare import op
 from tracegrad._ops._opmath import c_name
 
@@ -218,7 +219,8 @@ def _embedding(index: Aval, weight: Aval, padding_idx: int | None, by_frequency:
             g2 = g2 / counts[flat][:, None]
         return None, jnp.zeros((rows, width), g.dtype).at[flat].add(g2)
 
-    return Lowering(fn, forward, backward, "EmbeddingBackward0")
+    found = indices(0, rows, lambda _: IndexError("index out of range in self"))
+    return Lowering(fn, forward, backward, "EmbeddingBackward0", checks=(found,))
 
 
 @op(method=False, function=False)
@@ -248,4 +250,6 @@ def _one_hot(x: Aval, classes: int) -> Lowering:
     def fn(a: Any) -> Any:
         return (a[..., None] == jnp.arange(classes)).astype(jnp.int64)
 
-    return Lowering(fn, differentiable=False)
+    low = never(0, lambda a: a < 0, lambda _: RuntimeError("Class values must be non-negative."))
+    high = never(0, lambda a: a >= classes, lambda _: RuntimeError("Class values must be smaller than num_classes."))
+    return Lowering(fn, differentiable=False, checks=(low, high))

@@ -15,6 +15,7 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval, aval
 from tracegrad._ops import _rules as rules
+from tracegrad._ops._checks import never
 from tracegrad._ops._declare import op
 from tracegrad._ops._opmath import opmath, reduced, reduction_name, require_floating
 
@@ -219,6 +220,9 @@ def binary_cross_entropy(
     return record(_bce_weighted, (reduction,), input, target, weight)  # type: ignore[no-any-return]
 
 
+_BETWEEN = "all elements of {} should be between 0 and 1"
+
+
 def _bce(x: Aval, target: Aval, reduction: str) -> Lowering:
     return _bce_weighted(x, target, None, reduction)
 
@@ -249,7 +253,12 @@ def _bce_weighted(x: Aval, target: Aval, weight: Aval | None, reduction: str) ->
         found = dp.astype(x.dtype.np), jnp.broadcast_to(du, t.shape).astype(x.dtype.np)
         return found if w is None else (*found, None)
 
-    return Lowering(fn, lambda a, t, w=None: (fn(a, t, w), (a, t, w)), backward, "BinaryCrossEntropyBackward0")
+    checks = tuple(
+        never(i, lambda p: ~((p >= 0) & (p <= 1)), lambda _, n=name: RuntimeError(_BETWEEN.format(n)))  # type: ignore[misc]
+        for i, name in enumerate(("input", "target"))
+    )
+    return Lowering(fn, lambda a, t, w=None: (fn(a, t, w), (a, t, w)), backward, "BinaryCrossEntropyBackward0",
+                    checks=checks)  # fmt: skip
 
 
 @op(method=False, function=False)

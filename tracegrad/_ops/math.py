@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy import special
 
-from tracegrad._dtype import BOOL, COMPLEX, INTEGRAL
+from tracegrad._dtype import BOOL, COMPLEX, INTEGRAL, type_name
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record, unary
 from tracegrad._engine.value import Aval, Number
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
 from tracegrad._ops.pointwise import Operand, also, joined, promoted, refuse
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Where PyTorch's backward node is not called as `rules.backward_name` would.
 _NAMES = {"log1p": "Log1P", "deg2rad": "Deg2Rad", "rad2deg": "Rad2Deg"}
-#: Where PyTorch's kernel is not called as `_real` would.
-_KERNELS = {"_digamma": "digamma", "_logit": "logit_cpu"}
 
 
 def _floating(x: Aval, fn: Callable[..., Any], saves: bool = True) -> Lowering:
@@ -39,17 +38,11 @@ def _floating(x: Aval, fn: Callable[..., Any], saves: bool = True) -> Lowering:
     return Lowering(run, name=f"{name}Backward0" if name else rules.backward_name(fn), saves=saves)
 
 
-def _real(x: Aval, fn: Callable[..., Any]) -> Lowering:
-    """As `_floating`, for functions without a complex form."""
-    refuse(_KERNELS.get(fn.__name__, f"{fn.__name__.strip('_')}_vml_cpu"), x.dtype, COMPLEX)
-    return _floating(x, fn)
-
-
 # -- size and sign -------------------------------------------------------------------------------------------
 
 
 @op(inplace=True)
-def abs(input: Tensor) -> Tensor:
+def abs(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the distance of every element from 0; its gradient at 0 is 0.
 
     Example:
@@ -57,6 +50,8 @@ def abs(input: Tensor) -> Tensor:
         >>> torch.tensor([-1, 2]).abs()
         tensor([1, 2])
     """
+    if out is not None:
+        return into(out, abs, input)
     return unary(_absolute, jnp.abs, input)  # type: ignore[no-any-return]
 
 
@@ -77,8 +72,10 @@ def _unit(a: Any) -> Any:
 
 
 @op(inplace=True)
-def sign(input: Tensor) -> Tensor:
+def sign(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return -1, 0 or 1 by the sign of every element."""
+    if out is not None:
+        return into(out, sign, input)
     return unary(_sign, _unit, input)  # type: ignore[no-any-return]
 
 
@@ -90,8 +87,10 @@ def _sign(x: Aval, fn: Callable[..., Any]) -> Lowering:
 
 
 @op(inplace=True)
-def sgn(input: Tensor) -> Tensor:
+def sgn(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``sign``, or ``z / abs(z)`` of complex numbers."""
+    if out is not None:
+        return into(out, sgn, input)
     return record(_signs, ("SgnBackward0",), input)  # type: ignore[no-any-return]
 
 
@@ -102,8 +101,10 @@ def _signs(x: Aval, name: str, saves: bool = True) -> Lowering:
 
 
 @op()
-def signbit(input: Tensor) -> Tensor:
+def signbit(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return where the sign bit is set, as it is in -0.0."""
+    if out is not None:
+        return into(out, signbit, input)
     return unary(_signbit, jnp.signbit, input)  # type: ignore[no-any-return]
 
 
@@ -114,30 +115,14 @@ def _signbit(x: Aval, fn: Callable[..., Any]) -> Lowering:
 
 
 @op(inplace=True)
-def reciprocal(input: Tensor) -> Tensor:
+def reciprocal(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``1 / input``."""
+    if out is not None:
+        return into(out, reciprocal, input)
     return unary(_floating, jnp.reciprocal, input)  # type: ignore[no-any-return]
 
 
 # -- complex numbers -----------------------------------------------------------------------------------------
-
-
-@op(method=False)
-def real(input: Tensor) -> Tensor:
-    """Return the real parts; ``input`` itself where it is real."""
-    return unary(_part, jnp.real, input) if input.dtype.is_complex else input
-
-
-@op(method=False)
-def imag(input: Tensor) -> Tensor:
-    """Return the imaginary parts. RuntimeError where ``input`` is real."""
-    return unary(_part, jnp.imag, input)  # type: ignore[no-any-return]
-
-
-def _part(x: Aval, fn: Callable[..., Any]) -> Lowering:
-    if not x.dtype.is_complex:
-        raise RuntimeError(f"{fn.__name__} is not implemented for tensors with non-complex dtypes.")
-    return Lowering(fn, name="SelectBackward0", saves=False)
 
 
 @op()
@@ -147,8 +132,10 @@ def conj(input: Tensor) -> Tensor:
 
 
 @op()
-def angle(input: Tensor) -> Tensor:
+def angle(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the argument of every element in radians: 0 or pi of real numbers."""
+    if out is not None:
+        return into(out, angle, input)
     return unary(_floating, _angle, input)  # type: ignore[no-any-return]
 
 
@@ -159,60 +146,103 @@ def _angle(x: Any) -> Any:
     return jnp.where(x != x, lax.stop_gradient(x), jnp.where(x < 0, jnp.asarray(math.pi, x.dtype), 0))
 
 
+@op(method=False)
+def polar(abs: Tensor, angle: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Return complex numbers of these absolute values and angles in radians.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.polar(torch.tensor([2.]), torch.tensor([0.]))
+        tensor([2.+0.j])
+    """
+    if out is not None:
+        return into(out, polar, abs, angle)  # type: ignore[no-any-return]
+    return record(_polar, (), abs, angle)  # type: ignore[no-any-return]
+
+
+def _polar(a: Aval, b: Aval) -> Lowering:
+    rules.broadcast(a, b)
+    if not (a.dtype.is_floating_point and b.dtype.is_floating_point):
+        raise RuntimeError("Expected both inputs to be Half, Float or Double tensors but got "
+                           f"{type_name(a.dtype)} and {type_name(b.dtype)}")
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"Expected object of scalar type {type_name(a.dtype)} but got scalar type "
+                           f"{type_name(b.dtype)} for second argument")
+    return Lowering(lambda x, y: lax.complex(x * jnp.cos(y), x * jnp.sin(y)), name="PolarBackward0")
+
+
 # -- exponentials, logarithms, roots -------------------------------------------------------------------------
 
 
 @op(inplace=True)
-def exp(input: Tensor) -> Tensor:
+def exp(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``e ** x`` of every element ``x``."""
+    if out is not None:
+        return into(out, exp, input)
     return unary(_floating, jnp.exp, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def exp2(input: Tensor) -> Tensor:
+def exp2(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``2 ** x`` of every element ``x``."""
+    if out is not None:
+        return into(out, exp2, input)
     return unary(_floating, jnp.exp2, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def expm1(input: Tensor) -> Tensor:
+def expm1(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``e ** x - 1``, exact where ``x`` is small."""
+    if out is not None:
+        return into(out, expm1, input)
     return unary(_floating, jnp.expm1, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def log(input: Tensor) -> Tensor:
+def log(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the natural logarithm."""
+    if out is not None:
+        return into(out, log, input)
     return unary(_floating, jnp.log, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def log2(input: Tensor) -> Tensor:
+def log2(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the logarithm to base 2."""
+    if out is not None:
+        return into(out, log2, input)
     return unary(_floating, jnp.log2, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def log10(input: Tensor) -> Tensor:
+def log10(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the logarithm to base 10."""
+    if out is not None:
+        return into(out, log10, input)
     return unary(_floating, jnp.log10, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def log1p(input: Tensor) -> Tensor:
+def log1p(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``log(1 + x)``, exact where ``x`` is small."""
+    if out is not None:
+        return into(out, log1p, input)
     return unary(_floating, jnp.log1p, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def sqrt(input: Tensor) -> Tensor:
+def sqrt(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the square root, nan of negative numbers."""
+    if out is not None:
+        return into(out, sqrt, input)
     return unary(_floating, jnp.sqrt, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def rsqrt(input: Tensor) -> Tensor:
+def rsqrt(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``1 / sqrt(x)``."""
+    if out is not None:
+        return into(out, rsqrt, input)
     return unary(_floating, _rsqrt, input)  # type: ignore[no-any-return]
 
 
@@ -221,8 +251,10 @@ def _rsqrt(x: Any) -> Any:
 
 
 @op(inplace=True)
-def sigmoid(input: Tensor) -> Tensor:
+def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``1 / (1 + e ** -x)``."""
+    if out is not None:
+        return into(out, sigmoid, input)
     return unary(_floating, _sigmoid, input)  # type: ignore[no-any-return]
 
 
@@ -230,117 +262,118 @@ def _sigmoid(x: Any) -> Any:
     return lax.logistic(x)
 
 
-@op(inplace=True)
-def logit(input: Tensor, eps: float | None = None) -> Tensor:
-    """Return ``log(x / (1 - x))``, of ``x`` moved into ``[eps, 1 - eps]`` where ``eps`` is given."""
-    if eps is None:
-        return unary(_real, _logit, input)  # type: ignore[no-any-return]
-    return record(_bounded_logit, (), input, eps)  # type: ignore[no-any-return]
-
-
-def _logit(x: Any) -> Any:
-    return jnp.log(x) - jnp.log1p(-x)
-
-
-def _bounded_logit(x: Aval, eps: Number) -> Lowering:
-    refuse("logit_cpu", x.dtype, COMPLEX)
-
-    def fn(a: Any, e: Any) -> Any:
-        return _logit(jnp.where(a < e, e, jnp.where(a > 1 - e, 1 - e, a)))
-
-    return promoted(fn, rules.to_float(x.dtype), "LogitBackward0")
-
-
 # -- trigonometry --------------------------------------------------------------------------------------------
 
 
 @op(inplace=True)
-def sin(input: Tensor) -> Tensor:
+def sin(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the sine of an angle in radians."""
+    if out is not None:
+        return into(out, sin, input)
     return unary(_floating, jnp.sin, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def cos(input: Tensor) -> Tensor:
+def cos(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the cosine of an angle in radians."""
+    if out is not None:
+        return into(out, cos, input)
     return unary(_floating, jnp.cos, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def tan(input: Tensor) -> Tensor:
+def tan(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the tangent of an angle in radians."""
+    if out is not None:
+        return into(out, tan, input)
     return unary(_floating, jnp.tan, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def asin(input: Tensor) -> Tensor:
+def asin(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse sine, nan outside of [-1, 1]."""
+    if out is not None:
+        return into(out, asin, input)
     return unary(_floating, jnp.arcsin, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def acos(input: Tensor) -> Tensor:
+def acos(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse cosine, nan outside of [-1, 1]."""
+    if out is not None:
+        return into(out, acos, input)
     return unary(_floating, jnp.arccos, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def atan(input: Tensor) -> Tensor:
+def atan(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse tangent."""
+    if out is not None:
+        return into(out, atan, input)
     return unary(_floating, jnp.arctan, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def sinh(input: Tensor) -> Tensor:
+def sinh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the hyperbolic sine."""
+    if out is not None:
+        return into(out, sinh, input)
     return unary(_floating, jnp.sinh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def cosh(input: Tensor) -> Tensor:
+def cosh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the hyperbolic cosine."""
+    if out is not None:
+        return into(out, cosh, input)
     return unary(_floating, jnp.cosh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def tanh(input: Tensor) -> Tensor:
+def tanh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the hyperbolic tangent."""
+    if out is not None:
+        return into(out, tanh, input)
     return unary(_floating, jnp.tanh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def asinh(input: Tensor) -> Tensor:
+def asinh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse hyperbolic sine."""
+    if out is not None:
+        return into(out, asinh, input)
     return unary(_floating, jnp.arcsinh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def acosh(input: Tensor) -> Tensor:
+def acosh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse hyperbolic cosine, nan below 1."""
+    if out is not None:
+        return into(out, acosh, input)
     return unary(_floating, jnp.arccosh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def atanh(input: Tensor) -> Tensor:
+def atanh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse hyperbolic tangent, nan outside of [-1, 1]."""
+    if out is not None:
+        return into(out, atanh, input)
     return unary(_floating, jnp.arctanh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def sinc(input: Tensor) -> Tensor:
-    """Return ``sin(pi * x) / (pi * x)``, 1 at 0."""
-    return unary(_floating, jnp.sinc, input)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def deg2rad(input: Tensor) -> Tensor:
+def deg2rad(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return degrees as radians."""
+    if out is not None:
+        return into(out, deg2rad, input)
     return unary(_angles, jnp.deg2rad, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def rad2deg(input: Tensor) -> Tensor:
+def rad2deg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return radians as degrees."""
+    if out is not None:
+        return into(out, rad2deg, input)
     return unary(_angles, jnp.rad2deg, input)  # type: ignore[no-any-return]
 
 
@@ -359,57 +392,18 @@ also("arccosh", acosh, inplace=True)
 also("arctanh", atanh, inplace=True)
 
 
-# -- special functions ---------------------------------------------------------------------------------------
-
-
-@op(inplace=True)
-def erf(input: Tensor) -> Tensor:
-    """Return the error function."""
-    return unary(_real, special.erf, input)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def erfc(input: Tensor) -> Tensor:
-    """Return ``1 - erf(x)``, exact where ``x`` is large."""
-    return unary(_real, special.erfc, input)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def erfinv(input: Tensor) -> Tensor:
-    """Return the inverse of ``erf``."""
-    return unary(_real, special.erfinv, input)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def lgamma(input: Tensor) -> Tensor:
-    """Return the logarithm of the absolute gamma function."""
-    return unary(_real, _lgamma, input)  # type: ignore[no-any-return]
-
-
-def _lgamma(x: Any) -> Any:
-    return special.gammaln(x)
-
-
-@op(inplace=True)
-def digamma(input: Tensor) -> Tensor:
-    """Return the derivative of ``lgamma``."""
-    return unary(_real, _digamma, input)  # type: ignore[no-any-return]
-
-
-def _digamma(x: Any) -> Any:
-    return jnp.where(x == 0, jnp.copysign(jnp.full_like(x, math.inf), -x), special.digamma(x))
-
-
 # -- of two tensors ------------------------------------------------------------------------------------------
 
 
 @op(inplace=True)
-def atan2(input: Tensor, other: Tensor | complex) -> Tensor:
+def atan2(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return the angle of the point ``(other, input)``; its gradient at the origin is 0."""
+    if out is not None:
+        return into(out, atan2, input, other)
     return record(_atan2, (), input, other)  # type: ignore[no-any-return]
 
 
-def _atan2(a: Operand, b: Operand) -> Lowering:
+def _atan2(a: Aval, b: Aval) -> Lowering:
     dtype = rules.to_float(joined(a, b))
     refuse("atan2_cpu", dtype, COMPLEX)
 
@@ -423,12 +417,14 @@ def _atan2(a: Operand, b: Operand) -> Lowering:
 
 
 @op(inplace=True)
-def hypot(input: Tensor, other: Tensor | complex) -> Tensor:
+def hypot(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``sqrt(input ** 2 + other ** 2)`` without overflow between."""
+    if out is not None:
+        return into(out, hypot, input, other)
     return record(_hypot, (), input, other)  # type: ignore[no-any-return]
 
 
-def _hypot(a: Operand, b: Operand) -> Lowering:
+def _hypot(a: Aval, b: Aval) -> Lowering:
     dtype = joined(a, b)
     refuse("hypot_cpu", dtype, BOOL, INTEGRAL, COMPLEX)
     shapes = [x.shape if isinstance(x, Aval) else () for x in (a, b)]
@@ -458,26 +454,34 @@ def _unbroadcast(ct: Any, shape: tuple[int, ...], of: Operand) -> Any:
 
 
 @op(inplace=True)
-def xlogy(input: Tensor | complex, other: Tensor | complex) -> Tensor:
+def xlogy(input: Tensor | complex, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``input * log(other)``, 0 where ``input`` is 0 and ``other`` is no nan."""
+    if out is not None:
+        return into(out, xlogy, input, other)
     return record(_float_pair, ("xlogy",), input, other)  # type: ignore[no-any-return]
 
 
 @op()
-def logaddexp(input: Tensor, other: Tensor | complex) -> Tensor:
+def logaddexp(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``log(exp(input) + exp(other))`` without overflow between."""
-    return record(_float_pair, ("logaddexp",), input, other)  # type: ignore[no-any-return]
+    if out is not None:
+        return into(out, logaddexp, input, other)
+    return record(_logs_added, ("logaddexp",), input, other)  # type: ignore[no-any-return]
 
 
 @op()
-def logaddexp2(input: Tensor, other: Tensor | complex) -> Tensor:
+def logaddexp2(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``log2(2 ** input + 2 ** other)`` without overflow between."""
-    return record(_float_pair, ("logaddexp2",), input, other)  # type: ignore[no-any-return]
+    if out is not None:
+        return into(out, logaddexp2, input, other)
+    return record(_logs_added, ("logaddexp2",), input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def copysign(input: Tensor, other: Tensor | complex) -> Tensor:
+def copysign(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return the size of ``input`` with the sign of ``other``."""
+    if out is not None:
+        return into(out, copysign, input, other)
     return record(_float_pair, ("copysign",), input, other)  # type: ignore[no-any-return]
 
 
@@ -495,16 +499,28 @@ def _copysign(x: Any, y: Any) -> Any:
 
 
 _FLOAT_PAIRS: dict[str, Callable[..., Any]] = {
-    "xlogy": _xlogy, "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2, "copysign": _copysign,
+    "xlogy": _xlogy, "copysign": _copysign,
 }  # fmt: skip
+
+
+def logs_added(x: Any, y: Any) -> Any:
+    """Return ``log(exp(x) + exp(y))`` of complex numbers, on the branch of the one with the larger real part."""
+    swapped = x.real < y.real
+    high, low = jnp.where(swapped, y, x), jnp.where(swapped, x, y)
+    lost = jnp.isinf(low.real) & (low.real == high.real)
+    return jnp.where(lost, x, high + jnp.log1p(jnp.exp(jnp.where(lost, 0, low - high))))
+
+
+def _logs_added(a: Aval, b: Aval, name: str) -> Lowering:
+    dtype = joined(a, b)
+    refuse(f"{name}_cpu", dtype, BOOL, INTEGRAL, *((COMPLEX,) if name == "logaddexp2" else ()))
+    fn = jnp.logaddexp if name == "logaddexp" else jnp.logaddexp2
+    return promoted(logs_added if dtype.is_complex else fn, dtype, f"{name.capitalize()}Backward0")
 
 
 def _float_pair(a: Operand, b: Operand, name: str) -> Lowering:
     dtype = joined(a, b)
-    if name.startswith("logaddexp"):
-        refuse(f"{name}_cpu", dtype, BOOL, INTEGRAL)
-    if name in ("xlogy", "copysign"):
-        refuse(f"{name}_cpu", dtype, COMPLEX)
+    refuse(f"{name}_cpu", dtype, COMPLEX)
     index = 0 if isinstance(a, Aval) and isinstance(b, Aval) else 1
     index = 2 if name == "xlogy" and isinstance(b, Number) else index
     return promoted(_FLOAT_PAIRS[name], rules.to_float(dtype), f"{name.capitalize()}Backward{index}")

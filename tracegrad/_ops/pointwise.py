@@ -1,4 +1,4 @@
-"""Operators, element by element: arithmetic, comparison, logic, bits.
+"""Operators, element by element: arithmetic. Comparisons, logic and bits are in `comparison`.
 
 A number may stand in either place of a two-operand op; the reflected operators (``2 - x``) are at the end.
 """
@@ -10,17 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from tracegrad import _dtype
-from tracegrad._dtype import BOOL, COMPLEX, FLOATING, INTEGRAL, DType
-from tracegrad._engine import trace
+from tracegrad._dtype import BOOL, COMPLEX, INTEGRAL, DType
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import binary, record, unary
 from tracegrad._engine.value import Aval, Number
 from tracegrad._ops import _rules as rules
+from tracegrad._ops._checks import divisor
 from tracegrad._ops._declare import Declared, op, table
+from tracegrad._ops._opmath import in_opmath
+from tracegrad._ops._out import into
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -56,7 +57,7 @@ def joined(*operands: Operand) -> DType:
 
 
 @op(inplace=True)
-def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor:
+def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """Return ``input + alpha * other``, broadcast and promoted.
 
     Example:
@@ -64,14 +65,18 @@ def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor
         >>> torch.add(torch.tensor([1, 2]), torch.tensor([3, 4]), alpha=10)
         tensor([31, 42])
     """
+    if out is not None:
+        return into(out, add, input, other, alpha=alpha)
     if alpha == 1:
         return binary(rules.arithmetic, operator.add, input, other)  # type: ignore[no-any-return]
     return record(_scaled, ("Add",), input, other, alpha)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def sub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor:
+def sub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """Return ``input - alpha * other``, broadcast and promoted. RuntimeError for bools."""
+    if out is not None:
+        return into(out, sub, input, other, alpha=alpha)
     if alpha == 1:
         return binary(_subtraction, operator.sub, input, other)  # type: ignore[no-any-return]
     return record(_scaled, ("Sub",), input, other, alpha)  # type: ignore[no-any-return]
@@ -87,7 +92,7 @@ def rsub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tenso
 
 def _subtraction(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
     bools = [_is_bool(a), _is_bool(b)]
-    if all(bools) and isinstance(a, Aval) and isinstance(b, Aval):
+    if all(bools):
         raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
                            "Use the `^` or `logical_xor()` operator instead.")
     if any(bools):
@@ -118,11 +123,11 @@ def _scaled(a: Operand, b: Operand, alpha: Number, name: str) -> Lowering:
     if alpha.kind is complex and dtype.category != COMPLEX:
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
     fn = (lambda x, y, s: x + s * y) if name == "Add" else (lambda x, y, s: x - s * y)
-    return promoted(fn, dtype, f"{name}Backward0", saves=False)
+    return promoted(in_opmath(fn), dtype, f"{name}Backward0", saves=False)
 
 
 @op(inplace=True)
-def mul(input: Tensor, other: Tensor | complex) -> Tensor:
+def mul(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``input * other``, broadcast and promoted.
 
     Example:
@@ -130,11 +135,14 @@ def mul(input: Tensor, other: Tensor | complex) -> Tensor:
         >>> torch.mul(torch.tensor([1, 2]), 1.5)
         tensor([1.5000, 3.0000])
     """
+    if out is not None:
+        return into(out, mul, input, other)
     return binary(rules.arithmetic, operator.mul, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = None) -> Tensor:
+def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = None,
+        out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input / other``; rounded where ``rounding_mode`` is ``"floor"`` or ``"trunc"``.
 
     Example:
@@ -142,6 +150,8 @@ def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = N
         >>> torch.div(torch.tensor([-7, 7]), 2, rounding_mode="trunc")
         tensor([-3,  3])
     """
+    if out is not None:
+        return into(out, div, input, other, rounding_mode=rounding_mode)
     if rounding_mode is None:
         return binary(rules.division, operator.truediv, input, other)  # type: ignore[no-any-return]
     return record(_rounded_division, (rounding_mode,), input, other)  # type: ignore[no-any-return]
@@ -156,7 +166,7 @@ def _rounded_division(a: Operand, b: Operand, mode: str) -> Lowering:
     _no_zero(dtype, b)
     if dtype.category == INTEGRAL:
         fn = jnp.floor_divide if mode == "floor" else (lambda x, y: (x - jnp.fmod(x, y)) // y)
-        return promoted(fn, dtype, "DivBackward2")
+        return promoted(fn, dtype, "DivBackward2", checks=divisor(1, b))
     quotient = _floor_quotient if mode == "floor" else (lambda x, y: jnp.trunc(x / y))
     return promoted(lambda x, y: lax.stop_gradient(quotient(x, y)), dtype, "DivBackward2")
 
@@ -173,19 +183,20 @@ def _floor_quotient(x: Any, y: Any) -> Any:
 
 
 def _no_zero(dtype: DType, divisor: Operand) -> None:
-    # Only a number that is part of the trace is known here; zeros among a tensor's elements are not looked for.
     if dtype.category == INTEGRAL and isinstance(divisor, Number) and divisor.value == 0:
         raise RuntimeError("ZeroDivisionError")
 
 
 @op(inplace=True)
-def true_divide(input: Tensor, other: Tensor | complex) -> Tensor:
+def true_divide(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``input / other``, never rounded."""
+    if out is not None:
+        return into(out, true_divide, input, other)
     return binary(rules.division, operator.truediv, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def floor_divide(input: Tensor, other: Tensor | complex) -> Tensor:
+def floor_divide(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``input / other`` rounded down. Not differentiable.
 
     Example:
@@ -193,15 +204,18 @@ def floor_divide(input: Tensor, other: Tensor | complex) -> Tensor:
         >>> torch.tensor([-7, 7]) // 2
         tensor([-4,  3])
     """
+    if out is not None:
+        return into(out, floor_divide, input, other)
     return record(_floor_division, (), input, other)  # type: ignore[no-any-return]
 
 
 def _floor_division(a: Operand, b: Operand) -> Lowering:
-    return Lowering(_rounded_division(a, b, "floor").fn, name="NotImplemented", underived="floor_divide")
+    found = _rounded_division(a, b, "floor")
+    return Lowering(found.fn, name="NotImplemented", underived="floor_divide", checks=found.checks)
 
 
 @op(inplace=True)
-def remainder(input: Tensor, other: Tensor | complex) -> Tensor:
+def remainder(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return Python's ``input % other``: the result has the sign of ``other``.
 
     Example:
@@ -209,12 +223,16 @@ def remainder(input: Tensor, other: Tensor | complex) -> Tensor:
         >>> torch.tensor([-3., 5.]) % 2
         tensor([1., 1.])
     """
+    if out is not None:
+        return into(out, remainder, input, other)
     return record(_modulo, ("remainder",), input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def fmod(input: Tensor, other: Tensor | complex) -> Tensor:
+def fmod(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return C's ``fmod``: the result has the sign of ``input``."""
+    if out is not None:
+        return into(out, fmod, input, other)
     return record(_modulo, ("fmod",), input, other)  # type: ignore[no-any-return]
 
 
@@ -224,7 +242,8 @@ def _modulo(a: Operand, b: Operand, name: str) -> Lowering:
     _no_zero(dtype, b)
     number = isinstance(b, Number)
     return promoted(jnp.remainder if name == "remainder" else jnp.fmod, dtype,
-                     f"{name.capitalize()}Backward{0 if number else 1}", saves=not number)  # fmt: skip
+                    f"{name.capitalize()}Backward{0 if number else 1}", saves=not number,
+                    checks=divisor(1, b) if dtype.category == INTEGRAL else ())  # fmt: skip
 
 
 #: Exponents that stay part of the trace: XLA multiplies or takes roots for them.
@@ -232,7 +251,7 @@ _STATIC_EXPONENTS = frozenset(n / 2 for n in range(-8, 17))
 
 
 @op(inplace=True)
-def pow(input: Tensor | complex, exponent: Tensor | complex) -> Tensor:
+def pow(input: Tensor | complex, exponent: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``input ** exponent``. RuntimeError for an integer to a negative integer number.
 
     Example:
@@ -240,6 +259,8 @@ def pow(input: Tensor | complex, exponent: Tensor | complex) -> Tensor:
         >>> torch.tensor([1., 2., 3.]) ** 2
         tensor([1., 4., 9.])
     """
+    if out is not None:
+        return into(out, pow, input, exponent)
     kind = type(exponent)
     if (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
         return record(_static_power, (kind, exponent), input)  # type: ignore[no-any-return]
@@ -247,14 +268,18 @@ def pow(input: Tensor | complex, exponent: Tensor | complex) -> Tensor:
 
 
 @op(inplace=True)
-def square(input: Tensor) -> Tensor:
+def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``input * input``; bools become integers."""
+    if out is not None:
+        return into(out, square, input)
     return record(_static_power, (int, 2), input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def float_power(input: Tensor | complex, exponent: Tensor | complex) -> Tensor:
+def float_power(input: Tensor | complex, exponent: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """Return ``input ** exponent`` in double precision."""
+    if out is not None:
+        return into(out, float_power, input, exponent)
     return record(_float_power, (), input, exponent)  # type: ignore[no-any-return]
 
 
@@ -286,23 +311,40 @@ def _power(a: Operand, b: Operand) -> Lowering:
         _check_integer_power(dtype)
     if isinstance(b, Aval):
         refuse("pow", dtype, BOOL)
-    name = f"PowBackward{0 if isinstance(b, Number) else 2 if isinstance(a, Number) else 1}"
+    name = _power_name(a, b)
     if dtype.category == BOOL:
         return promoted(lambda x, y: x | ~y, dtype, name)
     return promoted(_integer_power if dtype.category == INTEGRAL else _float_to, dtype, name)
 
 
+def _power_name(a: Operand, b: Operand) -> str:
+    return f"PowBackward{0 if isinstance(b, Number) else 2 if isinstance(a, Number) else 1}"
+
+
 def _float_to(x: Any, y: Any) -> Any:
     # 0 ** 0 is 1 ** 0 to the gradient, which is 0.
+    if jnp.iscomplexobj(x):
+        of_zero = jnp.where(y == 0, 1, jnp.where(y.real > 0, 0, jnp.nan))  # JAX's is nan
+        return jnp.where(x == 0, of_zero, jnp.power(jnp.where(x == 0, 1, x), y))
     return jnp.power(jnp.where((x == 0) & (y == 0), 1, x), y)
 
 
 def _integer_power(x: Any, y: Any) -> Any:
-    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
-        return jnp.power(x, y)
-    sign = jnp.where(y & 1, x, 1)  # of a power of -1
-    inverse = jnp.where(abs(x) == 1, sign, 0)
-    return jnp.where(y < 0, inverse, jnp.power(x, jnp.maximum(y, 0)))
+    """Return the power by squaring, which wraps around as PyTorch's does; JAX's is wrong for exponents from 64 on."""
+    if jnp.issubdtype(x.dtype, jnp.signedinteger):
+        sign = jnp.where(y & 1, x, 1)  # of a power of -1
+        inverse = jnp.where(abs(x) == 1, sign, 0)
+        return jnp.where(y < 0, inverse, _squared_up(x, jnp.maximum(y, 0)))
+    return _squared_up(x, y)
+
+
+def _squared_up(x: Any, y: Any) -> Any:
+    def step(state: Any) -> Any:
+        result, square, left = state
+        return jnp.where(left & 1, result * square, result), square * square, left >> 1
+
+    x, y = jnp.broadcast_arrays(x, y)
+    return lax.while_loop(lambda state: (state[2] > 0).any(), step, (jnp.ones_like(x), x, y))[0]
 
 
 def _float_power(a: Operand, b: Operand) -> Lowering:
@@ -310,12 +352,14 @@ def _float_power(a: Operand, b: Operand) -> Lowering:
     if isinstance(b, Number) and b.value in _STATIC_EXPONENTS:
         exponent = float(b.value)
         return Lowering(lambda x, y: _to_static(rules.cast(x, dtype), exponent), name="PowBackward0")
-    return promoted(_float_to, dtype, _power(a, b).name)
+    return promoted(_float_to, dtype, _power_name(a, b))
 
 
 @op(inplace=True)
-def neg(input: Tensor) -> Tensor:
+def neg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``-input``. RuntimeError for bools."""
+    if out is not None:
+        return into(out, neg, input)
     return unary(_negation, jnp.negative, input)  # type: ignore[no-any-return]
 
 
@@ -338,194 +382,6 @@ also("negative", neg, inplace=True)
 also("subtract", sub, inplace=True)
 also("multiply", mul, inplace=True)
 also("divide", div, inplace=True)
-
-
-# -- comparison ----------------------------------------------------------------------------------------------
-
-
-@op(inplace=True)
-def eq(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where ``input == other``.
-
-    Example:
-        >>> import tracegrad as torch
-        >>> torch.tensor([1, 2]) == torch.tensor([1, 3])
-        tensor([ True, False])
-    """
-    return binary(rules.comparison, jnp.equal, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def ne(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where ``input != other``."""
-    return binary(rules.comparison, jnp.not_equal, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def lt(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where ``input < other``."""
-    return binary(_ordering, jnp.less, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def le(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where ``input <= other``."""
-    return binary(_ordering, jnp.less_equal, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def gt(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where ``input > other``."""
-    return binary(_ordering, jnp.greater, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def ge(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where ``input >= other``."""
-    return binary(_ordering, jnp.greater_equal, input, other)  # type: ignore[no-any-return]
-
-
-_SHORT = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
-
-
-def _ordering(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
-    refuse(f"{_SHORT[fn.__name__]}_cpu", rules.result_type((a, b)), COMPLEX)
-    return rules.comparison(a, b, fn)
-
-
-also("not_equal", ne, inplace=True)
-also("less", lt, inplace=True)
-also("less_equal", le, inplace=True)
-also("greater", gt, inplace=True)
-also("greater_equal", ge, inplace=True)
-
-
-@op()
-def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
-            equal_nan: bool = False) -> Tensor:  # fmt: skip
-    """Return where ``abs(input - other) <= atol + rtol * abs(other)``. The dtypes must be one."""
-    return record(_isclose, (float(rtol), float(atol), equal_nan), input, other)  # type: ignore[no-any-return]
-
-
-def _isclose(a: Aval, b: Aval, rtol: float, atol: float, equal_nan: bool) -> Lowering:
-    rules.broadcast(a, b)
-    if a.dtype is not b.dtype:
-        raise RuntimeError(f"{_dtype.type_name(a.dtype)} did not match {_dtype.type_name(b.dtype)}")
-    dtype = rules.to_float(a.dtype)
-
-    def fn(x: Any, y: Any) -> Any:
-        same = x == y
-        if equal_nan:
-            same |= jnp.isnan(x) & jnp.isnan(y)
-        x, y = x.astype(dtype.np), y.astype(dtype.np)
-        off = abs(x - y)
-        return same | (jnp.isfinite(off) & (off <= atol + abs(rtol * y)))
-
-    return Lowering(fn, differentiable=False)
-
-
-@op()
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
-             equal_nan: bool = False) -> bool:  # fmt: skip
-    """Return whether ``isclose`` holds everywhere, as a Python bool."""
-    return _all(isclose(input, other, rtol, atol, equal_nan))
-
-
-@op()
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Return whether both have one shape and equal elements, as a Python bool.
-
-    Example:
-        >>> import tracegrad as torch
-        >>> torch.equal(torch.tensor([1, 2]), torch.tensor([1, 2]))
-        True
-    """
-    return input.shape == other.shape and _all(eq(input, other))
-
-
-def _all(x: Tensor) -> bool:
-    return bool(np.asarray(trace.force(x._value)).all())
-
-
-# -- logic and bits ------------------------------------------------------------------------------------------
-
-
-@op(inplace=True)
-def logical_and(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where both are true, that is not 0."""
-    return binary(rules.logic, jnp.logical_and, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def logical_or(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where one of both is true."""
-    return binary(rules.logic, jnp.logical_or, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def logical_xor(input: Tensor, other: Tensor | complex) -> Tensor:
-    """Return where exactly one of both is true."""
-    return binary(rules.logic, jnp.logical_xor, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def logical_not(input: Tensor) -> Tensor:
-    """Return where ``input`` is 0."""
-    return unary(rules.predicate, jnp.logical_not, input)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def bitwise_not(input: Tensor) -> Tensor:
-    """Return ``~input`` of integers or bools."""
-    return unary(_inversion, jnp.bitwise_not, input)  # type: ignore[no-any-return]
-
-
-def _inversion(x: Aval, fn: Callable[..., Any]) -> Lowering:
-    if x.dtype.is_inexact:
-        raise NotImplementedError(f"\"bitwise_not_cpu\" not implemented for '{_dtype.type_name(x.dtype)}'")
-    return Lowering(fn, differentiable=False)
-
-
-@op(inplace=True)
-def bitwise_and(input: Tensor, other: Tensor | int) -> Tensor:
-    """Return ``input & other`` of integers or bools."""
-    return binary(_bits, jnp.bitwise_and, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def bitwise_or(input: Tensor, other: Tensor | int) -> Tensor:
-    """Return ``input | other`` of integers or bools."""
-    return binary(_bits, jnp.bitwise_or, input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def bitwise_xor(input: Tensor, other: Tensor | int) -> Tensor:
-    """Return ``input ^ other`` of integers or bools."""
-    return binary(_bits, jnp.bitwise_xor, input, other)  # type: ignore[no-any-return]
-
-
-def _bits(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
-    dtype = joined(a, b)
-    refuse(f"{fn.__name__}_cpu", dtype, FLOATING, COMPLEX)
-    return promoted(fn, dtype, "", differentiable=False)
-
-
-@op(inplace=True)
-def bitwise_left_shift(input: Tensor | int, other: Tensor | int) -> Tensor:
-    """Return ``input << other``; bits shifted out are lost."""
-    return record(_shift, ("lshift",), input, other)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def bitwise_right_shift(input: Tensor | int, other: Tensor | int) -> Tensor:
-    """Return ``input >> other``; a signed number keeps its sign."""
-    return record(_shift, ("rshift",), input, other)  # type: ignore[no-any-return]
-
-
-def _shift(a: Operand, b: Operand, name: str) -> Lowering:
-    dtype = joined(a, b)
-    refuse(f"{name}_cpu", dtype, FLOATING, COMPLEX, *((BOOL,) if isinstance(b, Aval) else ()))
-    return promoted(jnp.left_shift if name == "lshift" else jnp.right_shift, dtype, "", differentiable=False)
 
 
 # -- reflected operators -------------------------------------------------------------------------------------

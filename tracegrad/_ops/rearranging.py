@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
+from tracegrad._layout import Layout
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
+from tracegrad._ops._views import is_contiguous, view_of, viewed
 from tracegrad._ops.creation import sizes
-from tracegrad._ops.shape import is_strided, viewed
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -32,7 +34,7 @@ def _clone(x: Aval) -> Lowering:
 @op(function=False)
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """Return ``input`` itself, or a copy where it is a view whose elements do not lie in order."""
-    return clone(input) if is_strided(input) else input
+    return input if is_contiguous(input) else clone(input)
 
 
 @op()
@@ -108,15 +110,19 @@ def _rot90(x: Aval, k: int, d: tuple[int, ...]) -> Lowering:
 
 
 @op(inplace=True)
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+def tril(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the lower triangles of matrices, zeros above the diagonal number ``diagonal``."""
+    if out is not None:
+        return into(out, tril, input, diagonal)
     made: Tensor = record(_triangle, (diagonal, True), input)
     return made
 
 
 @op(inplace=True)
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+def triu(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the upper triangles of matrices, zeros below the diagonal number ``diagonal``."""
+    if out is not None:
+        return into(out, triu, input, diagonal)
     made: Tensor = record(_triangle, (diagonal, False), input)
     return made
 
@@ -132,7 +138,7 @@ def _triangle(x: Aval, k: int, lower: bool) -> Lowering:
 @op()
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """Return a view of the diagonals of ``input`` in the plane of two dims, along a new last dim."""
-    return viewed(_diagonal, (offset, dim1, dim2), input, True)
+    return viewed(_diagonal, (offset, dim1, dim2), input, True, False)
 
 
 def _diagonal(x: Aval, offset: int, d1: int, d2: int) -> Lowering:
@@ -140,19 +146,31 @@ def _diagonal(x: Aval, offset: int, d1: int, d2: int) -> Lowering:
     if a1 == a2:
         raise RuntimeError(f"diagonal dimensions cannot be identical {d1}, {d2}")
 
-    def fn(a: Any) -> Any:
-        moved = jnp.moveaxis(a, (a1, a2), (-2, -1))
-        rows, cols = moved.shape[-2:]
-        length = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
-        i = jnp.arange(length)
-        return moved[..., i + max(0, -offset), i + max(0, offset)]
+    rows, cols = x.shape[a1], x.shape[a2]
+    length = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
+    first = max(0, -offset), max(0, offset)
 
-    return Lowering(fn, name="DiagonalBackward0", saves=False)
+    def where() -> Any:
+        i = jnp.arange(length)
+        return ..., i + first[0], i + first[1]
+
+    def put(a: Any, new: Any) -> Any:
+        return jnp.moveaxis(jnp.moveaxis(a, (a1, a2), (-2, -1)).at[where()].set(new), (-2, -1), (a1, a2))
+
+    def lay(strides: tuple[int, ...], start: int | None) -> Layout:
+        along = strides[a1] + strides[a2]
+        if start is not None and length:
+            start += first[0] * strides[a1] + first[1] * strides[a2]
+        return (*(s for i, s in enumerate(strides) if i not in (a1, a2)), along), start
+
+    return view_of(lambda a: jnp.moveaxis(a, (a1, a2), (-2, -1))[where()], "DiagonalBackward0", put, lay)
 
 
 @op()
-def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+def diag(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the diagonal of a matrix, or the matrix with the vector ``input`` as its diagonal."""
+    if out is not None:
+        return into(out, diag, input, diagonal)
     made: Tensor = record(_diag, (diagonal,), input)
     return made
 

@@ -1,4 +1,4 @@
-"""Ops that make one element of many: sums, extremes, statistics, norms; and running ones along a dim."""
+"""Ops that make one element of many: sums, truth, extremes, norms. `statistics` and `running` have their kin."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jax import lax
 from jax.scipy.special import logsumexp as _jax_logsumexp
 
 from tracegrad import _dtype
-from tracegrad._dtype import BOOL, COMPLEX, INTEGRAL, DType
+from tracegrad._dtype import BOOL, COMPLEX, DType
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record, unary
 from tracegrad._engine.value import Aval
-from tracegrad._errors import UnsupportedError
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
 from tracegrad._ops._rules import Dims, frozen
 from tracegrad._ops.blending import maximum, minimum
 from tracegrad._ops.pointwise import refuse
@@ -45,15 +45,12 @@ class Min(ValuesIndices):
     """What ``min`` along a dim returns."""
 
 
-class Median(ValuesIndices):
-    """What ``median`` along a dim returns."""
-
-
 # -- sums and products ---------------------------------------------------------------------------------------
 
 
 @op()
-def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
+        out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the sum over ``dim``, over every dim where it is None. Integers and bools sum up as int64.
 
     Example:
@@ -61,6 +58,8 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
         >>> torch.tensor([[1, 2], [3, 4]]).sum(0)
         tensor([4, 6])
     """
+    if out is not None:
+        return into(out, sum, input, dim, keepdim, dtype=dtype)
     if dim is None and dtype is None and not keepdim:
         return unary(_full_sum, jnp.sum, input)  # type: ignore[no-any-return]
     return record(_sum, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
@@ -70,20 +69,41 @@ def _full_sum(x: Aval, fn: Callable[..., Any]) -> Lowering:
     return _sum(x, None, False, None)
 
 
-def _wide(x: Aval, dtype: DType | None) -> DType:
+def widened(x: Aval, dtype: DType | None) -> DType:
     """Return the dtype of a sum or product."""
     return dtype or (x.dtype if x.dtype.is_inexact else _dtype.int64)
 
 
 def _sum(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
-    axes, out = rules.dims(dim, x.ndim), _wide(x, dtype)
+    axes, out = rules.dims(dim, x.ndim), widened(x, dtype)
     name = "SumBackward0" if dim is None else "SumBackward1"
-    return Lowering(lambda a: jnp.sum(a.astype(out.np), axes, keepdims=keepdim), name=name, saves=False)
+    return Lowering(lambda a: jnp.sum(a.astype(out.np), axes, keepdims=keepdim).astype(out.np), name=name,
+                    saves=False)  # fmt: skip
+
+
+@op(function=False)
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Return ``input`` summed over the dims in which ``size``, which broadcasts to its shape, is 1 or missing."""
+    to = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    return record(_sum_to_size, (to,), input)  # type: ignore[no-any-return]
+
+
+def _sum_to_size(x: Aval, to: tuple[int, ...]) -> Lowering:
+    lead = x.ndim - len(to)
+    if lead < 0 or [n for n, m in zip(to, x.shape[lead:]) if n not in (1, m)]:
+        raise RuntimeError(f"size {{{list(to)}}} is not expandable to size {{{list(x.shape)}}}.")
+    axes = (*range(lead), *(k + lead for k, n in enumerate(to) if n == 1 and x.shape[k + lead] != 1))
+    if not axes:
+        return Lowering(lambda a: a, name="AliasBackward0", saves=False)
+    return Lowering(lambda a: jnp.sum(a, axes).astype(a.dtype).reshape(to), name="SumBackward1", saves=False)
 
 
 @op()
-def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
+           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the sum over ``dim`` with nan taken as 0."""
+    if out is not None:
+        return into(out, nansum, input, dim, keepdim, dtype=dtype)
     return record(_nansum, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
@@ -95,7 +115,8 @@ def _nansum(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
 
 
 @op()
-def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
+         out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the mean over ``dim``, over every dim where it is None. RuntimeError for integers and bools.
 
     Example:
@@ -103,6 +124,8 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
         >>> torch.tensor([1., 2.]).mean()
         tensor(1.5000)
     """
+    if out is not None:
+        return into(out, mean, input, dim, keepdim, dtype=dtype)
     if dim is None and dtype is None and not keepdim:
         return unary(_full_mean, jnp.mean, input)  # type: ignore[no-any-return]
     return record(_mean, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
@@ -123,8 +146,11 @@ def _mean(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
 
 
 @op()
-def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
+            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the mean over ``dim`` of what is not nan."""
+    if out is not None:
+        return into(out, nanmean, input, dim, keepdim, dtype=dtype)
     return record(_nanmean, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
@@ -136,15 +162,18 @@ def _nanmean(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering
 
 
 @op()
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None,
+         out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the product along ``dim``, of all elements where it is None."""
+    if out is not None:
+        return into(out, prod, input, dim, keepdim, dtype=dtype)
     return record(_prod, (dim, keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
 def _prod(x: Aval, dim: int | None, keepdim: bool, dtype: DType | None) -> Lowering:
-    axes, out = _one(dim, x.ndim), _wide(x, dtype)
+    axes, out = _one(dim, x.ndim), widened(x, dtype)
     name = "ProdBackward0" if dim is None else "ProdBackward1"
-    return Lowering(lambda a: jnp.prod(a.astype(out.np), axes, keepdims=keepdim), name=name)
+    return Lowering(lambda a: jnp.prod(a.astype(out.np), axes, keepdims=keepdim).astype(out.np), name=name)
 
 
 def _one(dim: int | None, ndim: int) -> tuple[int, ...]:
@@ -164,8 +193,10 @@ def _count_nonzero(x: Aval, dim: Dims) -> Lowering:
 
 
 @op()
-def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return ``log(sum(exp(input)))`` over ``dim`` without overflow between."""
+    if out is not None:
+        return into(out, logsumexp, input, dim, keepdim)
     return record(_logsumexp, (frozen(dim), keepdim), input)  # type: ignore[no-any-return]
 
 
@@ -182,14 +213,18 @@ def _logsumexp(x: Aval, dim: Dims, keepdim: bool) -> Lowering:
 
 
 @op()
-def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return whether some element is true, that is not 0."""
+    if out is not None:
+        return into(out, any, input, dim, keepdim)
     return record(_truth, (jnp.any, frozen(dim), keepdim), input)  # type: ignore[no-any-return]
 
 
 @op()
-def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return whether every element is true, that is not 0."""
+    if out is not None:
+        return into(out, all, input, dim, keepdim)
     return record(_truth, (jnp.all, frozen(dim), keepdim), input)  # type: ignore[no-any-return]
 
 
@@ -203,7 +238,7 @@ def _truth(x: Aval, fn: Callable[..., Any], dim: Dims, keepdim: bool) -> Lowerin
 
 
 @op()
-def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None, out: Any = None) -> Any:
     """Return the largest element, or a pair ``(values, indices)`` along ``dim``, or ``maximum`` with a tensor.
 
     Among equal elements the gradient is shared; along a dim the first gets it.
@@ -213,6 +248,8 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
         >>> torch.tensor([[1, 5], [7, 2]]).max(1).indices
         tensor([1, 0])
     """
+    if out is not None:
+        return into(out, max, input, dim, keepdim, other=other)
     if dim is None and other is None:
         return unary(_largest, jnp.max, input)
     if type(dim) is int:
@@ -221,11 +258,13 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
 
 
 @op()
-def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None, out: Any = None) -> Any:
     """Return the smallest element, or a pair ``(values, indices)`` along ``dim``, or ``minimum`` with a tensor.
 
     Among equal elements the gradient is shared; along a dim the first gets it.
     """
+    if out is not None:
+        return into(out, min, input, dim, keepdim, other=other)
     if dim is None and other is None:
         return unary(_smallest, jnp.min, input)
     if type(dim) is int:
@@ -242,18 +281,55 @@ def _smallest(x: Aval, fn: Callable[..., Any]) -> Lowering:
 
 
 @op()
-def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+def amax(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return the largest element over ``dim``; equal ones share the gradient."""
+    if out is not None:
+        return into(out, amax, input, dim, keepdim)
     return record(_extreme, ("amax", frozen(dim), keepdim, "AmaxBackward0"), input)  # type: ignore[no-any-return]
 
 
 @op()
-def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+def amin(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return the smallest element over ``dim``; equal ones share the gradient."""
+    if out is not None:
+        return into(out, amin, input, dim, keepdim)
     return record(_extreme, ("amin", frozen(dim), keepdim, "AminBackward0"), input)  # type: ignore[no-any-return]
 
 
-def _not_empty(x: Aval, dim: Dims, name: str, remedy: bool = True) -> tuple[int, ...]:
+class Aminmax(NamedTuple):
+    """What ``aminmax`` returns; prints as PyTorch's ``torch.return_types.aminmax`` does."""
+
+    min: Tensor
+    max: Tensor
+
+    def __repr__(self) -> str:
+        return f"torch.return_types.aminmax(\nmin={self.min!r},\nmax={self.max!r})"
+
+
+@op()
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None) -> Aminmax:
+    """Return the smallest and the largest element along ``dim``, of all where it is None.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.tensor([1, 5, 3]).aminmax().max
+        tensor(5)
+    """
+    if out is not None:
+        return into(out, aminmax, input, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+    return Aminmax._make(record(_aminmax, (dim, keepdim), input))
+
+
+def _aminmax(x: Aval, dim: int | None, keepdim: bool) -> Lowering:
+    if x.numel == 0 and dim is None:
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+                           "identity.")
+    refuse("aminmax_cpu", x.dtype, COMPLEX)
+    least, most = (_extreme(x, name, dim, keepdim, "").fn for name in ("amin", "amax"))
+    return Lowering(lambda a: (least(a), most(a)), name="AminmaxBackward0")
+
+
+def not_empty(x: Aval, dim: Dims, name: str, remedy: bool = True) -> tuple[int, ...]:
     """Return the axes; raise where there is no element to choose among."""
     axes = rules.dims(dim, x.ndim)
     if x.numel == 0:
@@ -269,7 +345,7 @@ def _not_empty(x: Aval, dim: Dims, name: str, remedy: bool = True) -> tuple[int,
 
 
 def _extreme(x: Aval, name: str, dim: Dims, keepdim: bool, node: str) -> Lowering:
-    axes = _not_empty(x, dim, name)
+    axes = not_empty(x, dim, name)
     refuse(f"{name}_all" if dim is None else f"{name[1:]}_values_cpu", x.dtype, COMPLEX)
     fn = jnp.max if name.endswith("max") else jnp.min
     return Lowering(lambda a: fn(a, axes, keepdims=keepdim), name=node)
@@ -278,7 +354,7 @@ def _extreme(x: Aval, name: str, dim: Dims, keepdim: bool, node: str) -> Lowerin
 def _extreme_along(x: Aval, name: str, dim: int, keepdim: bool) -> Lowering:
     if x.dtype.is_complex:
         raise RuntimeError(f"{name}(): does not support complex input")
-    _not_empty(x, dim, name)
+    not_empty(x, dim, name)
     find, reduce = (jnp.argmax, jnp.max) if name == "max" else (jnp.argmin, jnp.min)
     return pick(x, rules.dim(dim, x.ndim), keepdim, lambda a, d: find(a, d, keepdims=True),
                 f"{name.capitalize()}Backward0", lambda a, d: reduce(a, d, keepdims=True))  # fmt: skip
@@ -314,21 +390,25 @@ def pick(x: Aval, dim: int, keepdim: bool, find: Callable[[Any, int], Any], name
 
 
 @op()
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return the index of the first largest element, in the flattened tensor where ``dim`` is None."""
+    if out is not None:
+        return into(out, argmax, input, dim, keepdim)
     return record(_argument, ("argmax", dim, keepdim), input)  # type: ignore[no-any-return]
 
 
 @op()
-def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return the index of the first smallest element, in the flattened tensor where ``dim`` is None."""
+    if out is not None:
+        return into(out, argmin, input, dim, keepdim)
     return record(_argument, ("argmin", dim, keepdim), input)  # type: ignore[no-any-return]
 
 
 def _argument(x: Aval, name: str, dim: int | None, keepdim: bool) -> Lowering:
     if x.dtype.category in (BOOL, COMPLEX):
         raise RuntimeError(f"{name}(): does not support {'complex' if x.dtype.is_complex else 'bool'} input")
-    _not_empty(x, dim, name, remedy=False)
+    not_empty(x, dim, name, remedy=False)
     axis = None if dim is None else rules.dim(dim, x.ndim)
     fn = jnp.argmax if name == "argmax" else jnp.argmin
     if not x.ndim:
@@ -336,152 +416,7 @@ def _argument(x: Aval, name: str, dim: int | None, keepdim: bool) -> Lowering:
     return Lowering(lambda a: fn(a, axis, keepdims=keepdim).astype(jnp.int64), differentiable=False)
 
 
-@op()
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Return the median, the lower one of an even number, or a pair ``(values, indices)`` along ``dim``."""
-    if dim is None:
-        return record(_full_median, (), input)
-    return Median._make(record(_median, (dim, keepdim), input))
-
-
-def _median_index(a: Any, dim: int) -> Any:
-    order = jnp.argsort(a, dim, stable=True)
-    middle = lax.slice_in_dim(order, (a.shape[dim] - 1) // 2, (a.shape[dim] - 1) // 2 + 1, axis=dim)
-    if not jnp.issubdtype(a.dtype, jnp.floating):
-        return middle
-    lost = jnp.isnan(a)
-    return jnp.where(lost.any(dim, keepdims=True), jnp.argmax(lost, dim, keepdims=True), middle)
-
-
-def _median(x: Aval, dim: int, keepdim: bool) -> Lowering:
-    refuse("median_cpu", x.dtype, BOOL, COMPLEX)
-    _not_empty(x, dim, "median")
-    return pick(x, rules.dim(dim, x.ndim), keepdim, _median_index, "MedianBackward1")
-
-
-def _full_median(x: Aval) -> Lowering:
-    refuse("median_cpu", x.dtype, BOOL, COMPLEX)
-    if x.numel == 0:
-        return Lowering(lambda a: jnp.full((), math.nan).astype(a.dtype), name="MedianBackward0")
-
-    def fn(a: Any) -> Any:
-        flat = a.reshape(-1)
-        found = flat[_median_index(flat, 0)[0]]
-        # PyTorch shares the gradient among all elements equal to the median.
-        equal = (flat == found) | ((flat != flat) & (found != found))
-        weights = equal / equal.sum()
-        return lax.stop_gradient(found) + _tangent(flat, weights) if x.dtype.is_inexact else found
-
-    return Lowering(fn, name="MedianBackward0")
-
-
-def _tangent(flat: Any, weights: Any) -> Any:
-    """Return a zero whose gradient with respect to ``flat`` is ``weights``."""
-    weights = lax.stop_gradient(weights).astype(flat.dtype)
-    return jnp.sum(jnp.where(weights != 0, flat - lax.stop_gradient(flat), 0) * weights)
-
-
-# -- statistics ----------------------------------------------------------------------------------------------
-
-
-def _spread_params(dim: Any, unbiased: bool | None, keepdim: bool, correction: float | None) -> tuple[Any, ...]:
-    """Sort out the forms ``var(unbiased)``, ``var(dim, unbiased, keepdim)`` and ``var(dim, correction=...)``."""
-    if dim is True or dim is False:
-        dim, unbiased = None, dim
-    if correction is None:
-        correction = 0 if unbiased is False else 1
-    return (frozen(dim), correction, keepdim)
-
-
-@op()
-def var(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-        correction: float | None = None) -> Tensor:  # fmt: skip
-    """Return the variance over ``dim``: squared distances from the mean, divided by ``n - correction``.
-
-    Example:
-        >>> import tracegrad as torch
-        >>> torch.tensor([1., 2., 3.]).var(), torch.tensor([1., 2., 3.]).var(correction=0)
-        (tensor(1.), tensor(0.6667))
-    """
-    params = _spread_params(dim, unbiased, keepdim, correction)
-    return record(_spread, ("var", *params), input)  # type: ignore[no-any-return]
-
-
-@op()
-def std(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-        correction: float | None = None) -> Tensor:  # fmt: skip
-    """Return the square root of ``var``; its gradient is 0 where it is 0."""
-    params = _spread_params(dim, unbiased, keepdim, correction)
-    return record(_spread, ("std", *params), input)  # type: ignore[no-any-return]
-
-
-@op(method=False)
-def var_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-             correction: float | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the variance and the mean over ``dim``."""
-    params = _spread_params(dim, unbiased, keepdim, correction)
-    return record(_spread, ("var_mean", *params), input)  # type: ignore[no-any-return]
-
-
-@op(method=False)
-def std_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-             correction: float | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the standard deviation and the mean over ``dim``."""
-    params = _spread_params(dim, unbiased, keepdim, correction)
-    return record(_spread, ("std_mean", *params), input)  # type: ignore[no-any-return]
-
-
-def _spread(x: Aval, name: str, dim: Dims, correction: float, keepdim: bool) -> Lowering:
-    if not x.dtype.is_inexact:
-        what = name if name.endswith("_mean") else "std and var"
-        raise RuntimeError(f"{what} only support floating point and complex dtypes")
-    axes = rules.dims(dim, x.ndim)
-    count = math.prod(x.shape[i] for i in axes)
-    freedom = count - correction if count > correction else 0.0
-    wide = x.dtype.np if x.dtype.itemsize > 2 else jnp.float32  # 16-bit types are rounded once, at the end
-    std, means = name.startswith("std"), name.endswith("_mean")
-
-    def shaped(a: Any) -> Any:
-        return a if keepdim else lax.squeeze(a, axes)
-
-    def run(a: Any) -> tuple[Any, Any]:
-        a = a.astype(wide)
-        center = jnp.mean(a, axes, keepdims=True)
-        off = a - center
-        squares = off.real**2 + off.imag**2 if x.dtype.is_complex else off * off
-        total = jnp.sum(squares, axes, keepdims=True)
-        spread = total / jnp.asarray(freedom, total.dtype)
-        return _safe_sqrt(spread) if std else spread, center
-
-    def outputs(spread: Any, center: Any) -> Any:
-        spread = shaped(spread).astype(_dtype.to_real(x.dtype).np)
-        return (spread, shaped(center).astype(x.dtype.np)) if means else spread
-
-    node = "".join(part.capitalize() for part in name.split("_")) + "Backward0"
-    if means or x.dtype.is_complex:
-        return Lowering(lambda a: outputs(*run(a)), name=node)
-
-    def forward(a: Any) -> tuple[Any, Any]:
-        spread, center = run(a)
-        return outputs(spread, center), (a, spread)
-
-    def backward(saved: Any, ct: Any) -> tuple[Any, ...]:
-        a, spread = saved
-        a = a.astype(wide)
-        ct = (ct if keepdim else jnp.expand_dims(ct, axes)).astype(wide)
-        scale = _over(ct, spread) if std else 2 * ct
-        off = a - jnp.mean(a, axes, keepdims=True)
-        return ((scale / jnp.asarray(freedom, wide) * off).astype(x.dtype.np),)
-
-    return Lowering(lambda a: outputs(*run(a)), forward, backward, node)
-
-
-def _over(ct: Any, x: Any) -> Any:
-    """Return ``ct / x``, 0 where ``x`` is 0."""
-    return jnp.where(x == 0, 0, ct / jnp.where(x == 0, 1, x))
-
-
-def _safe_sqrt(x: Any) -> Any:
+def safe_sqrt(x: Any) -> Any:
     """Return the square root, with a gradient of 0 at 0."""
     return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
 
@@ -491,7 +426,7 @@ def _safe_sqrt(x: Any) -> Any:
 
 @op()
 def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False,
-         dtype: DType | None = None) -> Tensor:  # fmt: skip
+         dtype: DType | None = None, *, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the ``p``-norm over ``dim``, of all elements where it is None; its gradient is 0 where it is 0.
 
     Example:
@@ -499,13 +434,15 @@ def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim
         >>> torch.tensor([3., -4.]).norm(), torch.tensor([3., -4.]).norm(1)
         (tensor(5.), tensor(7.))
     """
+    if out is not None:
+        return into(out, norm, input, p, dim, keepdim, dtype)
     return record(_norm, (p, frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
 def _norm(x: Aval, p: Any, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    if p == "nuc":
+        return _nuclear(x, dim, keepdim, dtype)
     if isinstance(p, str) and p != "fro":
-        if p == "nuc":
-            raise UnsupportedError("norm(p='nuc') is not supported yet; sum the singular values instead")
         raise RuntimeError(f"linalg.matrix_norm: Order {p} not supported.")
     if not x.dtype.is_inexact:
         raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. "
@@ -520,16 +457,36 @@ def _norm(x: Aval, p: Any, dim: Dims, keepdim: bool, dtype: DType | None) -> Low
                            f"convertible without narrowing to the specified dtype ({_dtype.type_name(to)})")
 
     def fn(a: Any) -> Any:
-        return _vector_norm(a.astype(to.np), power, axes, keepdim)
+        return vector_norm(a.astype(to.np), power, axes, keepdim)
 
     return Lowering(fn, name="LinalgVectorNormBackward0")
 
 
-def _vector_norm(a: Any, p: float, axes: tuple[int, ...], keepdim: bool) -> Any:
+def _nuclear(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
+    """The rule of the sum of singular values."""
+    if not x.dtype.is_inexact:
+        raise RuntimeError("linalg.matrix_norm: Expected a floating point or complex tensor as input. "
+                           f"Got {_dtype.type_name(x.dtype)}")
+    if x.ndim < 2:
+        raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
+    if dim is None and x.ndim > 2 or dim is not None and (isinstance(dim, int) or len(dim) != 2):
+        raise RuntimeError("linalg.matrix_norm: dim must be a 2-tuple of ints. Got " + str(dim))
+    axes, to = rules.dims(dim, x.ndim), dtype or x.dtype
+
+    def fn(a: Any) -> Any:
+        values = jnp.linalg.svd(jnp.moveaxis(a.astype(to.np), axes, (-2, -1)), compute_uv=False)
+        total = jnp.sum(values, -1)
+        return jnp.expand_dims(total, tuple(sorted(axes))) if keepdim else total
+
+    return Lowering(fn, name="SumBackward1")
+
+
+def vector_norm(a: Any, p: float, axes: tuple[int, ...], keepdim: bool) -> Any:
+    """Return the ``p``-norm of an array over ``axes``; its gradient is 0 where it is 0."""
     zero = a == 0
     if p == 2:
         squares = a.real**2 + a.imag**2 if jnp.iscomplexobj(a) else a * a
-        return _safe_sqrt(jnp.sum(squares, axes, keepdims=keepdim))
+        return safe_sqrt(jnp.sum(squares, axes, keepdims=keepdim))
     size = jnp.where(zero, 0, jnp.abs(jnp.where(zero, 1, a)))  # its gradient at 0 is 0
     if p == math.inf:
         return jnp.max(size, axes, keepdims=keepdim)
@@ -542,44 +499,3 @@ def _vector_norm(a: Any, p: float, axes: tuple[int, ...], keepdim: bool) -> Any:
     inner = jnp.where(zero, 0 if p > 0 else math.inf, jnp.where(zero, 1, size) ** p)
     total = jnp.sum(inner, axes, keepdims=keepdim)
     return jnp.where(total == 0, 0, jnp.where(total == 0, 1, total) ** (1 / p))
-
-
-# -- running ones along a dim --------------------------------------------------------------------------------
-
-
-@op(inplace=True)
-def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """Return the sums of all elements up to each one along ``dim``.
-
-    Example:
-        >>> import tracegrad as torch
-        >>> torch.tensor([1, 2, 3]).cumsum(0)
-        tensor([1, 3, 6])
-    """
-    return record(_running, ("cumsum", dim, dtype), input)  # type: ignore[no-any-return]
-
-
-@op(inplace=True)
-def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """Return the products of all elements up to each one along ``dim``."""
-    return record(_running, ("cumprod", dim, dtype), input)  # type: ignore[no-any-return]
-
-
-def _running(x: Aval, name: str, dim: int, dtype: DType | None) -> Lowering:
-    axis, to = rules.dim(dim, x.ndim), _wide(x, dtype)
-    fn = lax.cumsum if name == "cumsum" else lax.cumprod
-    node = f"{name.capitalize()}Backward0"
-    return Lowering(lambda a: fn(a.astype(to.np), axis) if a.ndim else a.astype(to.np), name=node,
-                    saves=name == "cumprod")  # fmt: skip
-
-
-@op()
-def logcumsumexp(input: Tensor, dim: int) -> Tensor:
-    """Return ``logsumexp`` of all elements up to each one along ``dim``."""
-    return record(_logcumsumexp, (dim,), input)  # type: ignore[no-any-return]
-
-
-def _logcumsumexp(x: Aval, dim: int) -> Lowering:
-    refuse("logcumsumexp_out_cpu", x.dtype, BOOL, INTEGRAL)
-    axis = rules.dim(dim, x.ndim)
-    return Lowering(lambda a: lax.cumlogsumexp(a, axis) if a.ndim else a, name="LogcumsumexpBackward0")

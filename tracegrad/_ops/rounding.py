@@ -14,6 +14,7 @@ from tracegrad._engine.trace import record, unary
 from tracegrad._engine.value import Aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
 from tracegrad._ops.pointwise import also, refuse
 
 if TYPE_CHECKING:
@@ -23,25 +24,31 @@ if TYPE_CHECKING:
 
 
 @op(inplace=True)
-def floor(input: Tensor) -> Tensor:
+def floor(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return every element rounded down."""
+    if out is not None:
+        return into(out, floor, input)
     return unary(_rounded, jnp.floor, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def ceil(input: Tensor) -> Tensor:
+def ceil(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return every element rounded up."""
+    if out is not None:
+        return into(out, ceil, input)
     return unary(_rounded, jnp.ceil, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def trunc(input: Tensor) -> Tensor:
+def trunc(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return every element rounded towards 0."""
+    if out is not None:
+        return into(out, trunc, input)
     return unary(_rounded, jnp.trunc, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
     """Return every element rounded to ``decimals`` places, halves to the even neighbour.
 
     Example:
@@ -49,6 +56,8 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
         >>> torch.round(torch.tensor([0.5, 1.5, 2.5]))
         tensor([0., 2., 2.])
     """
+    if out is not None:
+        return into(out, round, input, decimals=decimals)
     if decimals == 0:
         return unary(_rounded, jnp.rint, input)  # type: ignore[no-any-return]
     return record(_rounded_to, (decimals,), input)  # type: ignore[no-any-return]
@@ -73,8 +82,10 @@ def _rounded_to(x: Aval, decimals: int) -> Lowering:
 
 
 @op(inplace=True)
-def frac(input: Tensor) -> Tensor:
+def frac(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return what ``trunc`` takes away."""
+    if out is not None:
+        return into(out, frac, input)
     return unary(_fraction, _frac, input)  # type: ignore[no-any-return]
 
 
@@ -112,14 +123,18 @@ def isfinite(input: Tensor) -> Tensor:
 
 
 @op()
-def isposinf(input: Tensor) -> Tensor:
+def isposinf(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return where an element is positive infinity."""
+    if out is not None:
+        return into(out, isposinf, input)
     return unary(_signed_infinity, jnp.isposinf, input)  # type: ignore[no-any-return]
 
 
 @op()
-def isneginf(input: Tensor) -> Tensor:
+def isneginf(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return where an element is negative infinity."""
+    if out is not None:
+        return into(out, isneginf, input)
     return unary(_signed_infinity, jnp.isneginf, input)  # type: ignore[no-any-return]
 
 

@@ -1,59 +1,31 @@
-"""Other shapes for the same elements: views, joins, splits and rearrangements.
-
-NOTE [Order] A view whose elements do not lie in the order of its base (a transpose, an expand) is ``_strided``:
-PyTorch's ``reshape`` copies such a tensor, so here its result is no view either, and ``contiguous`` makes a copy of it.
-"""
+"""Other shapes for the same elements: views and joins."""
 
 from __future__ import annotations
 
 import builtins
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from tracegrad._dtype import DType
+from tracegrad._dtype import DType, type_name
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import force, record
 from tracegrad._engine.value import Aval, Number
 from tracegrad._errors import UnsupportedError
-from tracegrad._handle import Handle, as_view
+from tracegrad._handle import Handle
+from tracegrad._layout import Layout, layout, stretched
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
+from tracegrad._ops._views import other_order, same_order, view_of, viewed
 from tracegrad._ops.creation import check_sizes, sizes
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
-
-
-def viewed(rule: Callable[..., Lowering], params: tuple[Any, ...], input: Tensor, strided: bool = False) -> Tensor:
-    """Record a view op and mark its result as a view of ``input``; see NOTE [Order] for ``strided``."""
-    view = as_view(record(rule, params, input), input, partial(record, rule, params))
-    if strided or is_strided(input):
-        view._strided = True  # type: ignore[attr-defined]
-    return view
-
-
-def several_views(rule: Callable[..., Lowering], params: tuple[Any, ...], input: Tensor) -> tuple[Tensor, ...]:
-    """Record a view op with several results and mark them as views of ``input``."""
-    made: tuple[Tensor, ...] = record(rule, params, input)
-    for i, view in enumerate(made):
-        as_view(view, input, lambda base, i=i: record(rule, params, base)[i])  # type: ignore[misc]
-        view._strided = True  # type: ignore[attr-defined]
-    return made
-
-
-def is_strided(input: Tensor) -> bool:
-    """Return whether ``input`` is a view whose elements do not lie in order; see NOTE [Order]."""
-    return getattr(input, "_strided", False)
-
-
-def view_of(fn: Callable[..., Any], name: str) -> Lowering:
-    """Return the lowering of a view op: its derivative saves nothing."""
-    return Lowering(fn, name=name, saves=False)
 
 
 # -- other sizes, same order ---------------------------------------------------------------------------------
@@ -72,15 +44,33 @@ def reshape(input: Tensor, *shape: Any, **keyword: Any) -> Tensor:
         [[0, 1], [2, 3]]
     """
     to = sizes(shape, keyword.get("shape"))
-    if is_strided(input):
+    if input._strided and not _viewable(input, to):
         made: Tensor = record(_reshape, (to, "UnsafeViewBackward0"), input)
         return made
     return viewed(_reshape, (to,), input)
 
 
+def _viewable(input: Tensor, to: tuple[int, ...]) -> bool:
+    return _fits(input._value.spec.aval.shape, layout(input)[0], to)
+
+
+@lru_cache(10_000)
+def _fits(shape: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Return whether elements of these strides can be seen in the shape ``to`` without a copy."""
+    return stretched(shape, strides, infer(to, math.prod(shape))) is not None
+
+
 def _reshape(x: Aval, to: tuple[int, ...], name: str = "ViewBackward0") -> Lowering:
-    shape = infer(to, x.numel)
-    return view_of(lambda a: jnp.reshape(a, shape), name)
+    return _reshaped(x, infer(to, x.numel), name)
+
+
+def _reshaped(x: Aval, shape: tuple[int, ...], name: str) -> Lowering:
+    def lay(strides: tuple[int, ...], offset: int | None) -> Layout:
+        found = stretched(x.shape, strides, shape)
+        assert found is not None
+        return found, offset
+
+    return same_order(lambda a: jnp.reshape(a, shape), name, x, lay)
 
 
 def infer(to: tuple[int, ...], numel: int) -> tuple[int, ...]:
@@ -108,13 +98,17 @@ def view(input: Tensor, *shape: Any, **keyword: Any) -> Tensor:
     if shape and type(shape[0]) is DType:
         raise UnsupportedError("view(dtype): reading elements as another dtype is not supported yet; "
                                "convert the numbers with to(dtype)")
-    return viewed(_reshape, (sizes(shape, keyword.get("size")),), input)
+    to = sizes(shape, keyword.get("size"))
+    if input._strided and not _viewable(input, to):
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
+                           "spans across two contiguous subspaces). Use .reshape(...) instead.")
+    return viewed(_reshape, (to,), input)
 
 
 @op()
 def view_as(input: Tensor, other: Tensor) -> Tensor:
     """Return a view of ``input`` in the shape of ``other``."""
-    return viewed(_reshape, (other._value.spec.aval.shape,), input)
+    return view(input, other._value.spec.aval.shape)
 
 
 @op()
@@ -125,19 +119,24 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 
 @op()
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Return ``input`` with the dims from ``start_dim`` to ``end_dim`` made one."""
-    if is_strided(input):
-        made: Tensor = record(_flatten, (start_dim, end_dim, "UnsafeViewBackward0"), input)
-        return made
+    """Return ``input`` with the dims from ``start_dim`` to ``end_dim`` made one; itself where that is one already."""
+    ndim = len(input._value.spec.aval.shape)
+    if ndim and rules.dim(start_dim, ndim) == rules.dim(end_dim, ndim):
+        return input
+    if input._strided:
+        return reshape(input, _flat(input._value.spec.aval, start_dim, end_dim))
     return viewed(_flatten, (start_dim, end_dim), input)
 
 
-def _flatten(x: Aval, start: int, end: int, name: str = "ViewBackward0") -> Lowering:
+def _flatten(x: Aval, start: int, end: int) -> Lowering:
+    return _reshaped(x, _flat(x, start, end), "ViewBackward0")
+
+
+def _flat(x: Aval, start: int, end: int) -> tuple[int, ...]:
     start, end = rules.dim(start, x.ndim), rules.dim(end, x.ndim)
     if start > end:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
-    shape = (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
-    return view_of(lambda a: jnp.reshape(a, shape), name)
+    return (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
 
 @op()
@@ -153,6 +152,9 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
 
 
 def _unflatten(x: Aval, d: int, to: tuple[int, ...]) -> Lowering:
+    if not x.ndim:
+        raise RuntimeError(f"unflatten got an unexpected error:\nDimension specified as {d} but tensor has no "
+                           "dimensions")
     d = rules.dim(d, x.ndim)
     if not to:
         raise RuntimeError("unflatten: sizes must be non-empty")
@@ -161,8 +163,7 @@ def _unflatten(x: Aval, d: int, to: tuple[int, ...]) -> Lowering:
     except RuntimeError:
         raise RuntimeError(f"unflatten: Provided sizes {list(to)} don't multiply up to the size of dim {d} "
                            f"({x.shape[d]}) in the input tensor") from None
-    shape = (*x.shape[:d], *found, *x.shape[d + 1 :])
-    return view_of(lambda a: jnp.reshape(a, shape), "ViewBackward0")
+    return _reshaped(x, (*x.shape[:d], *found, *x.shape[d + 1 :]), "ViewBackward0")
 
 
 @op()
@@ -174,7 +175,11 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 def _squeeze(x: Aval, d: Any) -> Lowering:
     axes = tuple(a for a in rules.dims(d, x.ndim) if x.shape[a] == 1) if d != () else ()
     number = 0 if d is None else 1 if isinstance(d, int) else 2
-    return view_of(lambda a: jnp.squeeze(a, axes), f"SqueezeBackward{number}")
+
+    def lay(strides: tuple[int, ...], offset: int | None) -> Layout:
+        return tuple(s for i, s in enumerate(strides) if i not in axes), offset
+
+    return same_order(lambda a: jnp.squeeze(a, axes), f"SqueezeBackward{number}", x, lay)
 
 
 @op()
@@ -185,7 +190,12 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 def _unsqueeze(x: Aval, d: int) -> Lowering:
     at = rules.dim(d, x.ndim + 1)
-    return view_of(lambda a: jnp.expand_dims(a, at), "UnsqueezeBackward0")
+
+    def lay(strides: tuple[int, ...], offset: int | None) -> Layout:
+        own = x.shape[at] * strides[at] if at < x.ndim else 1
+        return (*strides[:at], own, *strides[at:]), offset
+
+    return same_order(lambda a: jnp.expand_dims(a, at), "UnsqueezeBackward0", x, lay)
 
 
 @op(method=False)
@@ -224,9 +234,10 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 def _transpose(x: Aval, d0: int, d1: int) -> Lowering:
     d0, d1 = rules.dim(d0, x.ndim), rules.dim(d1, x.ndim)
-    if x.ndim == 0:
-        return view_of(lambda a: a, "TransposeBackward0")
-    return view_of(lambda a: jnp.swapaxes(a, d0, d1), "TransposeBackward0")
+    axes = list(range(x.ndim))
+    if axes:
+        axes[d0], axes[d1] = d1, d0
+    return other_order(tuple(axes), "TransposeBackward0")
 
 
 @op()
@@ -250,7 +261,7 @@ def t(input: Tensor) -> Tensor:
 def _t(x: Aval) -> Lowering:
     if x.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {x.ndim}D")
-    return view_of(jnp.transpose, "TBackward0")
+    return other_order(tuple(range(x.ndim))[::-1], "TBackward0")
 
 
 @op()
@@ -263,9 +274,12 @@ def _adjoint(x: Aval) -> Lowering:
     if x.ndim < 2:
         raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. "
                            f"Got {x.ndim}-D tensor.")
-    if x.dtype.is_complex:
-        return view_of(lambda a: jnp.conj(jnp.swapaxes(a, -1, -2)), "ConjBackward0")
-    return view_of(lambda a: jnp.swapaxes(a, -1, -2), "TransposeBackward0")
+    swapped = _transpose(x, -1, -2)
+    if not x.dtype.is_complex:
+        return swapped
+    assert swapped.view is not None
+    return view_of(lambda a: jnp.conj(jnp.swapaxes(a, -1, -2)), "ConjBackward0",
+                   lambda a, new: jnp.conj(jnp.swapaxes(new, -1, -2)), swapped.view.lay)  # fmt: skip
 
 
 @op()
@@ -282,7 +296,7 @@ def _permute(x: Aval, order: tuple[int, ...]) -> Lowering:
     axes = tuple(rules.dim(d, x.ndim) for d in order)
     if len(set(axes)) != len(axes):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return view_of(lambda a: jnp.transpose(a, axes), "PermuteBackward0")
+    return other_order(axes, "PermuteBackward0")
 
 
 @op()
@@ -309,7 +323,10 @@ def _movedim(x: Aval, source: Any, destination: Any) -> Lowering:
         if len(set(axes)) != len(axes):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(given)})")
         found.append(axes)
-    return view_of(lambda a: jnp.moveaxis(a, found[0], found[1]) if a.ndim else a, "PermuteBackward0")
+    order = [d for d in range(x.ndim) if d not in found[0]]
+    for to, d in sorted(zip(found[1], found[0])) if x.ndim else ():
+        order.insert(to, d)
+    return other_order(tuple(order), "PermuteBackward0")
 
 
 # -- more of the same elements -------------------------------------------------------------------------------
@@ -318,35 +335,48 @@ def _movedim(x: Aval, source: Any, destination: Any) -> Lowering:
 @op()
 def expand(input: Tensor, *size: Any, **keyword: Any) -> Tensor:
     """Return a view in which dims of size 1 are repeated to these sizes; -1 keeps a size, new dims come first."""
-    return viewed(_expand, (sizes(size, keyword.get("size")),), input, True)
+    return viewed(_expand, (sizes(size, keyword.get("size")),), input, True, False)
 
 
 @op()
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
     """Return a view of ``input`` repeated to the shape of ``other``."""
-    return viewed(_expand, (other._value.spec.aval.shape,), input, True)
+    return viewed(_expand, (other._value.spec.aval.shape,), input, True, False)
 
 
 @op()
 def broadcast_to(input: Tensor, size: Any) -> Tensor:
     """Return a view of ``input`` broadcast to ``size``: another name of `expand`."""
-    return viewed(_expand, (sizes((size,)),), input, True)
+    return viewed(_expand, (sizes((size,)),), input, True, False)
 
 
 def _expand(x: Aval, to: tuple[int, ...]) -> Lowering:
     shape = expanded(x, to)
-    return view_of(lambda a: jnp.broadcast_to(a, shape), "ExpandBackward0")
+    lead = len(shape) - x.ndim
+    first = (0,) * lead + tuple(slice(1 if m == 1 else None) for m in x.shape)
+
+    def lay(strides: tuple[int, ...], offset: int | None) -> Layout:
+        kept = tuple(0 if m == 1 and n != 1 else s for m, n, s in zip(x.shape, shape[lead:], strides))
+        extra = []
+        for i in range(lead - 1, -1, -1):
+            after = (extra[-1] if extra else kept[0] if kept else 1) * (shape[i + 1] if i + 1 < len(shape) else 1)
+            extra.append(0 if shape[i] != 1 else after)
+        return (*reversed(extra), *kept), offset
+
+    return view_of(lambda a: jnp.broadcast_to(a, shape), "ExpandBackward0",
+                   lambda a, new: new[first] if new.size else a, lay)  # fmt: skip
 
 
 def expanded(x: Aval, to: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of ``x`` expanded to ``to``; RuntimeError in PyTorch's words where it does not fit."""
     lead = len(to) - x.ndim
     if lead < 0:
-        raise RuntimeError(f"expand(torch.FloatTensor{{{list(x.shape)}}}, size={list(to)}): the number of sizes "
-                           "provided "
-                           f"({len(to)}) must be greater or equal to the number of dimensions in the tensor ({x.ndim})")
+        raise RuntimeError(f"expand(torch.{type_name(x.dtype)}Tensor{{{list(x.shape)}}}, size={list(to)}): the number "
+                           f"of sizes provided ({len(to)}) must be greater or equal to the number of dimensions in the "
+                           f"tensor ({x.ndim})")
     found = []
-    for i, size in enumerate(to):
+    for i in range(len(to) - 1, -1, -1):  # PyTorch speaks of the last one that is wrong
+        size = to[i]
         if i < lead:
             if size < 0:
                 raise RuntimeError(f"The expanded size of the tensor ({size}) isn't allowed in a leading, non-existing "
@@ -359,7 +389,7 @@ def expanded(x: Aval, to: tuple[int, ...]) -> tuple[int, ...]:
                                f"non-singleton dimension {i}.  Target sizes: {list(to)}.  Tensor sizes: "
                                f"{list(x.shape)}")
         found.append(has if size == -1 else size)
-    return tuple(found)
+    return tuple(reversed(found))
 
 
 @op(method=False)
@@ -429,25 +459,31 @@ def _repeat_interleave(x: Aval, repeats: Any, d: int | None) -> Lowering:
 
 
 @op(method=False)
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the tensors joined along ``dim``; their other sizes agree, empty 1-D tensors are skipped.
 
     Raises:
         RuntimeError: where sizes or numbers of dims differ.
     """
+    if out is not None:
+        return into(out, cat, tensors, dim)
     made: Tensor = record(_cat, (dim,), *_listed("cat", tensors))
     return made
 
 
 @op(method=False)
-def concat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def concat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the tensors joined along ``dim``: another name of `cat`."""
+    if out is not None:
+        return into(out, concat, tensors, dim)
     return cat(tensors, dim)
 
 
 @op(method=False)
-def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def concatenate(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the tensors joined along ``dim``: another name of `cat`."""
+    if out is not None:
+        return into(out, concatenate, tensors, dim)
     return cat(tensors, dim)
 
 
@@ -483,8 +519,10 @@ def _cat(*operands: Any) -> Lowering:
 
 
 @op(method=False)
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return tensors of one shape joined along a new dim."""
+    if out is not None:
+        return into(out, stack, tensors, dim)
     made: Tensor = record(_stack, (dim,), *_listed("stack", tensors))
     return made
 
@@ -508,21 +546,27 @@ def _stack(*operands: Any) -> Lowering:
 
 
 @op(method=False)
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
+def hstack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """Return the tensors joined along their second dim, or along the only one."""
+    if out is not None:
+        return into(out, hstack, tensors)
     parts = atleast_1d(list(tensors))
     return cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
 
 
 @op(method=False)
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
+def vstack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """Return the tensors, rows where they have one dim, joined along the first dim."""
+    if out is not None:
+        return into(out, vstack, tensors)
     return cat(atleast_2d(list(tensors)))
 
 
 @op(method=False)
-def dstack(tensors: Sequence[Tensor]) -> Tensor:
+def dstack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """Return the tensors joined along their third dim."""
+    if out is not None:
+        return into(out, dstack, tensors)
     return cat(atleast_3d(list(tensors)), 2)
 
 

@@ -13,6 +13,7 @@ from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import into
 from tracegrad._ops.pointwise import refuse
 from tracegrad._ops.reduction import ValuesIndices, pick
 
@@ -33,7 +34,7 @@ class Kthvalue(ValuesIndices):
 
 
 @op()
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Sort:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False, *, out: Any = None) -> Sort:
     """Return the elements in order along ``dim``, and where they stood. Equal ones keep their order.
 
     Example:
@@ -41,11 +42,14 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
         >>> torch.tensor([3, 1, 2]).sort().values
         tensor([1, 2, 3])
     """
+    if out is not None:
+        return into(out, sort, input, dim, descending, stable)
     return Sort._make(record(_sort, (dim, descending), input))
 
 
 @op()
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False,
+            *, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the indices that would sort ``input`` along ``dim``.
 
     Example:
@@ -53,6 +57,8 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
         >>> torch.tensor([3, 1, 2]).argsort()
         tensor([1, 2, 0])
     """
+    if out is not None:
+        return into(out, argsort, input, dim, descending, stable)
     return record(_argsort, (dim, descending), input)  # type: ignore[no-any-return]
 
 
@@ -101,7 +107,7 @@ def _argsort(x: Aval, dim: int, descending: bool) -> Lowering:
 
 
 @op()
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Topk:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out: Any = None) -> Topk:
     """Return the ``k`` largest (or smallest) elements along ``dim`` in order, and where they stood.
 
     Example:
@@ -109,6 +115,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         >>> torch.tensor([3, 1, 2]).topk(2).values
         tensor([3, 2])
     """
+    if out is not None:
+        return into(out, topk, input, k, dim, largest, sorted)
     return Topk._make(record(_topk, (k, dim, largest), input))
 
 
@@ -140,8 +148,10 @@ def _topk(x: Aval, k: int, dim: int, largest: bool) -> Lowering:
 
 
 @op()
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue:
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Kthvalue:
     """Return the ``k``-th smallest element along ``dim``, counted from 1, and where it stood."""
+    if out is not None:
+        return into(out, kthvalue, input, k, dim, keepdim)
     return Kthvalue._make(record(_kthvalue, (k, dim, keepdim), input))
 
 
@@ -158,6 +168,8 @@ def _kthvalue(x: Aval, k: int, dim: int, keepdim: bool) -> Lowering:
 
 
 @op()
-def msort(input: Tensor) -> Tensor:
+def msort(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``input`` sorted along its first dim."""
+    if out is not None:
+        return into(out, msort, input)
     return sort(input, 0).values

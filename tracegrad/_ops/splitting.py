@@ -14,7 +14,8 @@ from tracegrad._engine.value import Aval
 from tracegrad._handle import Handle
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops.shape import several_views, view_of
+from tracegrad._ops._views import several_views
+from tracegrad._ops.rearranging import clone
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 @op()
 def split(input: Tensor, split_size_or_sections: Any, dim: int = 0, **keyword: Any) -> tuple[Tensor, ...]:
     """Return views of the parts of ``input`` along ``dim``: of one size, the last smaller, or of the sizes given."""
-    return several_views(_split, (rules.frozen(split_size_or_sections), dim), input)
+    size = rules.frozen(split_size_or_sections)
+    return several_views(_split, (size, dim), input, dim, "Split" if type(size) is int else "SplitWithSizes")
 
 
 def _split(x: Aval, size: Any, d: int) -> Lowering:
@@ -44,13 +46,13 @@ def _split(x: Aval, size: Any, d: int) -> Lowering:
 
 
 def _parts(axis: int, cuts: list[int], name: str) -> Lowering:
-    return view_of(lambda a: tuple(jnp.split(a, cuts, axis)), name)
+    return Lowering(lambda a: tuple(jnp.split(a, cuts, axis)), name=name, saves=False)
 
 
 @op()
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Return at most ``chunks`` views of parts of ``input`` along ``dim``, all but the last of one size."""
-    return several_views(_chunk, (chunks, dim), input)
+    return several_views(_chunk, (chunks, dim), input, dim, "Split")
 
 
 def _chunk(x: Aval, chunks: int, d: int) -> Lowering:
@@ -69,7 +71,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     """Return views of parts of ``input`` along ``dim``: this many of about one size, or cut at these indices."""
     if isinstance(indices_or_sections, Handle):
         indices_or_sections = np.asarray(force(indices_or_sections._value)).tolist()
-    return several_views(_tensor_split, (rules.frozen(indices_or_sections), dim), input)
+    return several_views(_tensor_split, (rules.frozen(indices_or_sections), dim), input, dim, "")
 
 
 def _tensor_split(x: Aval, at: Any, d: int) -> Lowering:
@@ -87,17 +89,73 @@ def _tensor_split(x: Aval, at: Any, d: int) -> Lowering:
         part = [slice(None)] * axis
         return tuple(a[(*part, slice(i, j))] for i, j in zip((0, *cuts), (*cuts, None)))
 
-    return view_of(fn, "SliceBackward0")
+    return Lowering(fn, name="SliceBackward0", saves=False)
 
 
 @op()
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Return views of the slices of ``input`` along ``dim``, without that dim."""
-    return several_views(_unbind, (dim,), input)
+    return several_views(_unbind, (dim,), input, dim, "Unbind", drops=True)
 
 
 def _unbind(x: Aval, d: int) -> Lowering:
     if x.ndim == 0:
         raise IndexError(f"Dimension specified as {d} but tensor has no dimensions")
     axis = rules.dim(d, x.ndim)
-    return view_of(lambda a: tuple(jnp.moveaxis(a, axis, 0)[i] for i in range(a.shape[axis])), "UnbindBackward0")
+    return Lowering(lambda a: tuple(jnp.moveaxis(a, axis, 0)[i] for i in range(a.shape[axis])), name="UnbindBackward0",
+                    saves=False)  # fmt: skip
+
+
+# -- other names ------------------------------------------------------------------------------------------------------
+
+
+@op()
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return views of the parts of ``input`` along ``dim`` of the sizes given."""
+    return split(input, list(split_sizes), dim)
+
+
+@op()
+def unsafe_split(input: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return copies of the parts that ``split`` returns views of."""
+    return tuple(clone(x) for x in split(input, split_size, dim))
+
+
+@op()
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return copies of the parts that ``chunk`` returns views of."""
+    return tuple(clone(x) for x in chunk(input, chunks, dim))
+
+
+@op()
+def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Return ``tensor_split`` along the second dim, along the only one of a vector.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> torch.arange(4).hsplit(2)
+        (tensor([0, 1]), tensor([2, 3]))
+    """
+    return _evenly("hsplit", input, indices_or_sections, 1, 0 if input.ndim == 1 else 1)
+
+
+@op()
+def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Return ``tensor_split`` along the first dim of a tensor of at least two."""
+    return _evenly("vsplit", input, indices_or_sections, 2, 0)
+
+
+@op()
+def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Return ``tensor_split`` along the third dim."""
+    return _evenly("dsplit", input, indices_or_sections, 3, 2)
+
+
+def _evenly(name: str, input: Tensor, at: Any, least: int, dim: int) -> tuple[Tensor, ...]:
+    if input.ndim < least:
+        raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension"
+                           f"{'s' * (least > 1)}, but got a tensor with {input.ndim} dimensions!")
+    if isinstance(at, int) and (at == 0 or input.shape[dim] % at):
+        raise RuntimeError(f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension "
+                           f"{input.shape[dim]} is not divisible by the split_size {at}!")
+    return tensor_split(input, at, dim)

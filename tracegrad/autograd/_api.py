@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -12,10 +11,14 @@ import jax.numpy as jnp
 from tracegrad._dtype import type_name
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.value import Aval
+from tracegrad._engine.scope import Mapped, Scope
+from tracegrad._engine.value import Aval, Variable
 from tracegrad._grad_mode import enable_grad
 from tracegrad._handle import Handle, constant, tensor_of
-from tracegrad.autograd._backward import Sweep, accumulate, finish
+from tracegrad.autograd._backward import Sweep, finish
+from tracegrad.autograd._graph import GradientEdge
+from tracegrad.autograd._hooks import run
+from tracegrad.autograd._leaves import accumulate, arrive
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -56,19 +59,25 @@ def backward(
         grad_tensors = grad_variables
     targets: list[Any] | None = None
     if inputs is not None:
-        targets = [inputs] if isinstance(inputs, Handle) else list(inputs)
+        targets = _tensors(inputs)
         if not targets:
             raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
         for t in targets:
             if not t._value.spec.wants:
-                raise RuntimeError("One of the differentiated Tensors does not require grad")
+                raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
     sweep = _run(tensors, grad_tensors, retain_graph, create_graph, targets)
     if targets is None:
         finish(sweep)
         return
     for t, gradient in zip(targets, _found(sweep, targets)):
-        if gradient is not None:
-            accumulate(t, gradient, create_graph)
+        if gradient is None:
+            continue
+        source = t._value.source
+        with sweep.user_mode():
+            if isinstance(source, Variable):
+                arrive(source, gradient, create_graph)
+            else:
+                accumulate(t, gradient, create_graph)
 
 
 def grad(
@@ -92,7 +101,8 @@ def grad(
         create_graph: record the gradients so that they can be differentiated themselves.
         only_inputs: kept for PyTorch's signature; True.
         allow_unused: return None for an input that the outputs do not depend on, rather than raise.
-        is_grads_batched: not supported.
+        is_grads_batched: each of ``grad_outputs`` is a batch of cotangents along its first dimension, and so is each
+            gradient; they are pulled back at once, as under ``vmap``.
         materialize_grads: return zeros rather than None.
 
     Raises:
@@ -108,8 +118,8 @@ def grad(
         (tensor(2.),)
     """
     if is_grads_batched:
-        raise NotImplementedError("autograd.grad: is_grads_batched is not supported; use vmap over the cotangents")
-    targets: list[Any] = [inputs] if isinstance(inputs, Handle) else list(inputs)
+        return _batched(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
+    targets = _tensors(inputs)
     if not targets:
         raise ValueError("grad requires non-empty inputs.")
     for t in targets:
@@ -120,12 +130,52 @@ def grad(
                          "but got: allow_unused=False.")
     sweep = _run(outputs, grad_outputs, retain_graph, create_graph, targets)
     found = _found(sweep, targets)
+    for i, t in enumerate(targets):
+        source, gradient = t._value.source, found[i]
+        if gradient is not None and isinstance(source, Variable) and source.hooks is not None:
+            with sweep.user_mode():
+                found[i] = run(source.hooks.tensor, gradient)
     if materialize_grads:
         return tuple(trace.record(_zeros_like, (), t) if g is None else g for g, t in zip(found, targets))
-    if not allow_unused and any(g is None for g in found):
-        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. "
-                           "Set allow_unused=True if this is the desired behavior.")
+    unused = [i for i, g in enumerate(found) if g is None]
+    if unused and not allow_unused:
+        raise RuntimeError(f"The differentiated Tensor at index {unused[0]} appears to not have been used in the "
+                           "graph. Set allow_unused=True if this is the desired behavior.")
     return tuple(found)
+
+
+def _batched(outputs: Any, inputs: Any, cotangents: Any, *options: bool | None) -> tuple[Any, ...]:
+    """Return the gradients for a batch of cotangents."""
+    roots: list[Any] = [outputs] if isinstance(outputs, Handle) else list(outputs)
+    given: list[Any] = [cotangents] if cotangents is None or isinstance(cotangents, Handle) else list(cotangents)
+    for i, (root, c) in enumerate(zip(roots, given)):
+        if c is not None and c.shape[1:] != root.shape:
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch "
+                "dimension. The sizes of the remaining dimensions are expected to match the shape of corresponding "
+                f"output, but a mismatch was detected: grad_output[{i}] has a shape of {c.shape} and output[{i}] has a "
+                f"shape of {root.shape}. If you only want some tensors in `grad_output` to be considered batched, "
+                "consider using vmap.")
+    sizes = {c.shape[0] for c in given if c is not None}
+    if len(sizes) != 1:
+        raise ValueError("vmap: Expected at least one Tensor to vmap over" if not sizes else
+                         "vmap: Expected all tensors to have the same size in the mapped dimension, got sizes "
+                         f"{[c.shape[0] for c in given if c is not None]} for the mapped dimension")
+    (size,) = sizes
+    retain, create, allow_unused, materialize = options
+    with Scope("autograd.grad", size) as scope:
+        lanes = [None if c is None else scope.input(c, 0) for c in given]
+        found = grad(outputs, inputs, lanes, retain, bool(create), allow_unused=allow_unused,
+                     materialize_grads=bool(materialize))  # fmt: skip
+        slots = tuple(scope.slot_of(g) for g in found if g is not None)
+        results = iter(scope.record(slots, lambda axes: Mapped(size, axes, (0,) * len(slots))))
+        return tuple(None if g is None else next(results) for g in found)
+
+
+def _tensors(given: Any) -> list[Any]:
+    """Return a list of tensors, of one or several tensors or gradient edges."""
+    several = [given] if isinstance(given, (Handle, GradientEdge)) else list(given)
+    return [x.tensor() if isinstance(x, GradientEdge) else x for x in several]
 
 
 def _zeros_like(x: Aval) -> Lowering:
@@ -145,7 +195,7 @@ def _found(sweep: Sweep, targets: Sequence[Tensor]) -> list[Tensor | None]:
 
 def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
          targets: list[Tensor] | None) -> Sweep:  # fmt: skip
-    roots: list[Any] = [tensors] if isinstance(tensors, Handle) else list(tensors)
+    roots = _tensors(tensors)
     if cotangents is None or isinstance(cotangents, Handle):
         cotangents = [cotangents] * len(roots) if cotangents is None else [cotangents]
     given = list(cotangents)
@@ -157,7 +207,12 @@ def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
             raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
     retain = create_graph if retain is None else retain
     sweep = Sweep(retain, create_graph, targets)
-    with enable_grad() if create_graph else nullcontext():
+    sweep.roots = roots
+    if create_graph:
+        with enable_grad():
+            sweep.start(roots, full)
+            sweep.segments_left()
+    else:
         sweep.start(roots, full)
         sweep.segments_left()
     return sweep

@@ -2,6 +2,7 @@
 
 from tracegrad.nn import functional as functional
 from tracegrad.nn import init as init
+from tracegrad.nn import modules as modules
 from tracegrad.nn import utils as utils
 from tracegrad.nn._activation import ELU as ELU
 from tracegrad.nn._activation import GELU as GELU

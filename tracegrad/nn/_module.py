@@ -15,7 +15,9 @@ from tracegrad._grad_mode import no_grad
 from tracegrad._handle import constant, tensor_of, write
 from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
+from tracegrad.nn import _hooks
 from tracegrad.nn._parameter import Buffer, Parameter
+from tracegrad.nn._pure import to_jax
 
 T = TypeVar("T", bound="Module")
 
@@ -35,7 +37,7 @@ class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpec
     __str__ = __repr__
 
 
-class Module:
+class Module(_hooks.Hooked):
     """The base of all layers and models.
 
     Parameters, buffers and modules that are assigned to attributes are found by ``parameters()``,
@@ -55,6 +57,8 @@ class Module:
         ['factor']
     """
 
+    #: The version of this class's part of state dicts, which PyTorch raised where it changed it.
+    _version: int = 1
     training: bool
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
@@ -70,7 +74,9 @@ class Module:
         put("_modules", {})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return ``forward`` of the arguments."""
+        """Return ``forward`` of the arguments, with the hooks around it."""
+        if _hooks.flags.used:
+            return _hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -83,7 +89,11 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
-        for kind in ("_parameters", "_modules", "_buffers"):
+        try:
+            return own["_parameters"][name]
+        except KeyError:
+            pass
+        for kind in ("_modules", "_buffers"):
             held = own.get(kind)
             if held is not None and name in held:
                 return held[name]
@@ -318,14 +328,24 @@ class Module:
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Any]:
         """Return the parameters and persistent buffers by dotted path, detached unless ``keep_vars``."""
-        found: dict[str, Any] = OrderedDict() if destination is None else destination
+        found: Any = destination
+        if found is None:
+            found = OrderedDict()
+            found._metadata = OrderedDict()  # attributes, since keys are for tensors
+        if hasattr(found, "_metadata"):
+            found._metadata[prefix[:-1]] = {"version": self._version}
+        for hook in self._state_dict_pre_hooks.values():
+            hook(self, prefix, keep_vars)
         for name, tensor in (*self._parameters.items(), *self._buffers.items()):
             if tensor is not None and name not in self._non_persistent_buffers_set:
                 found[prefix + name] = tensor if keep_vars else tensor.detach()
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
-        return found
+        for hook in self._state_dict_hooks.values():
+            returned = hook(self, found, prefix, {"version": self._version})
+            found = found if returned is None else returned
+        return found  # type: ignore[no-any-return]
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -346,14 +366,33 @@ class Module:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
         missing: list[str] = []
+        unexpected: list[str] = []
         errors: list[str] = []
         known: set[str] = set()
+        metadata = getattr(state_dict, "_metadata", None) or {}
+        state_dict = OrderedDict(state_dict)  # hooks may change it
+
+        def load(module: Module, prefix: str) -> None:
+            given = metadata.get(prefix[:-1], {})
+            for hook in module._load_state_dict_pre_hooks.values():
+                hook(state_dict, prefix, given, True, missing, unexpected, errors)
+            module._load(state_dict, prefix, assign, known, missing, errors)
+            for name, child in module._modules.items():
+                if child is not None:
+                    load(child, f"{prefix}{name}.")
+            more = [k for k in state_dict if k.startswith(prefix) and k not in known and k not in unexpected]
+            unexpected.extend(more)
+            for hook in module._load_state_dict_post_hooks.values():
+                if hook(module, _IncompatibleKeys(missing, unexpected)) is not None:
+                    raise AssertionError(
+                        "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to "
+                        "return new values, if incompatible_keys need to be modified, it should be done inplace."
+                    )
+
         with no_grad():
-            for path, module in self.named_modules(remove_duplicate=False):
-                module._load(state_dict, f"{path}." if path else "", assign, known, missing, errors)
-        unexpected = [key for key in state_dict if key not in known]
+            load(self, "")
         if strict:
-            for keys, what in ((missing, "Missing"), (unexpected, "Unexpected")):
+            for keys, what in ((unexpected, "Unexpected"), (missing, "Missing")):
                 if keys:
                     names = ", ".join(f'"{k}"' for k in keys)
                     errors.insert(0, f"{what} key(s) in state_dict: {names}. ")
@@ -496,6 +535,35 @@ class Module:
     def cuda(self: T, device: int | Device | None = None) -> T:
         """Move everything to a GPU; return this module."""
         return self.to(device if isinstance(device, Device) else Device("cuda", device or 0))
+
+    def to_jax(self, *, buffers: bool = False) -> tuple[Any, ...]:
+        """Return this module as a pure function of JAX arrays, and its parameters as a pytree.
+
+        ``fn(params, *args, **kwargs)`` takes and returns arrays where ``forward`` takes and returns tensors, and works
+        under ``jax.jit``, ``grad``, ``vmap`` and the optimizers of optax. Later changes of this module's parameters
+        are not seen by ``params``; training mode and the like are read when ``fn`` is called, or traced.
+
+        Args:
+            buffers: the function is ``fn(params, buffers, *args, **kwargs)``, and returns its result and the new
+                buffers, such as running means; they are the third thing that is returned here. Otherwise buffers are
+                constants, and a forward that writes to one raises.
+
+        Returns:
+            ``(fn, params)``, or ``(fn, params, buffers)``: dictionaries of arrays by dotted path.
+
+        Raises:
+            UnsupportedError: by ``fn`` under a transformation, where the forward draws random numbers, as dropout in
+                training mode does: JAX would trace the draw once and repeat its numbers at every call.
+
+        Example:
+            >>> import jax
+            >>> import tracegrad as torch
+            >>> fn, params = torch.nn.Linear(2, 1).to_jax()
+            >>> gradients = jax.grad(lambda params, x: fn(params, x).sum())(params, jax.numpy.ones((3, 2)))
+            >>> gradients["weight"].tolist()
+            [[3.0, 3.0]]
+        """
+        return to_jax(self, buffers)
 
     # -- printing --------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class _Affine(Module):
 class _BatchNorm(_Affine):
     """Batch normalisation of any number of dimensions; a subclass says which inputs it takes."""
 
+    _version = 2
     _ndims: tuple[int, ...]
 
     def __init__(
@@ -241,5 +242,5 @@ for _class in (BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm, RMSNorm):
 
 
 def _filled(shape: tuple[int, ...], number: int, dtype: Any, device: Any) -> Tensor:
-    place = _device.default() if device is None else Device(device)
+    place = _device.get_default_device() if device is None else Device(device)
     return tensor_of(concrete(np.full(shape, number, dtype.np), aval(shape, dtype, place)))

@@ -9,6 +9,7 @@ import numpy as np
 from tracegrad import _device, _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType
+from tracegrad._engine.trace import force
 from tracegrad._engine.value import aval, concrete
 from tracegrad._handle import constant, tensor_of, want_grad
 from tracegrad._tensor import Tensor
@@ -52,7 +53,7 @@ class Parameter(Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         of = self._value.spec.aval
-        return _rebuild, (type(self), self.detach().numpy(), of.device, self.requires_grad)
+        return _rebuild, (type(self), np.array(force(self._value)), of.device, self.requires_grad)
 
 
 Parameter.__module__ = "tracegrad.nn"
@@ -92,7 +93,7 @@ Buffer.__module__ = "tracegrad.nn"
 def empty(shape: tuple[int, ...], device: Device | str | None = None, dtype: DType | None = None) -> Tensor:
     """Return a tensor whose elements nobody has set. Nothing is recorded and no memory is touched."""
     dtype = dtype or _dtype.get_default_dtype()
-    place = _device.default() if device is None else Device(device)
+    place = _device.get_default_device() if device is None else Device(device)
     return tensor_of(concrete(np.empty(shape, dtype.np), aval(tuple(shape), dtype, place)))
 
 

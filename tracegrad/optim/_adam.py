@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Input
 from tracegrad._tensor import Tensor
-from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, scalar, zeros_like
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, renewable, scalar, zeros_like
+from tracegrad.optim._packing import updated
 
 _NAMES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -89,49 +89,40 @@ class Adam(Optimizer):
         )
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
-        state = self.state
-        states = [state[p] for p in params]
         names = _NAMES if group["amsgrad"] else _NAMES[:2]
-        for p, s in zip(params, states):
-            if len(s) <= len(names):
-                s.setdefault("step", 0.0)
-                for name in names:
-                    s.setdefault(name, zeros_like(p))
-        steps = [s["step"] for s in states]
-        if steps.count(steps[0]) == len(steps):
-            self._record(group, names, params, states, steps[0])
+        pack = self._packed(params, names)
+        if pack is None:
+            states = [self._states[p] for p in params]
+            for p, s in zip(params, states):
+                if len(s) <= len(names):
+                    s.setdefault("step", 0.0)
+                    for name in names:
+                        s.setdefault(name, zeros_like(p))
+            pack = self._pack(params, names)
+        if pack is not None:
+            self._record(group, params, [pack], pack.step + 1.0)
+            pack.step += 1.0
             return
-        for step in sorted(set(steps)):  # parameters that started late or had no gradient once
+        steps = [s["step"] for s in states]
+        for step in sorted(set(steps)):  # some may have started late, or had no gradient once
             chosen = [i for i, own in enumerate(steps) if own == step]
-            self._record(group, names, [params[i] for i in chosen], [states[i] for i in chosen], step)
+            held = [states[i][name] for name in names for i in chosen]
+            self._record(group, [params[i] for i in chosen], held, step + 1.0)
+            for i in chosen:
+                states[i]["step"] = step + 1.0
 
-    def _record(
-        self,
-        group: Group,
-        names: tuple[str, ...],
-        params: list[Tensor],
-        states: list[dict[str, Any]],
-        step: float,
-    ) -> None:
-        step += 1.0
+    def _record(self, group: Group, params: list[Tensor], held: list[Any], step: float) -> None:
         decay = group["weight_decay"]
         flags = (
             len(params),
             group["amsgrad"],
             group["maximize"],
             "" if not decay else "decoupled" if group["decoupled_weight_decay"] else "added",
+            renewable(params),
         )
-        held = [s[name] for name in names for s in states]
         numbers = (group["lr"], *group["betas"], group["eps"], decay)
-        put(
-            params,
-            held,
-            record(
-                _adam, flags, *params, *[p._grad for p in params], *held, *map(hyper, numbers), Input(step)
-            ),
-        )
-        for s in states:
-            s["step"] = step
+        grads = [p._grad for p in params]
+        put(params, held, record(_adam, flags, *params, *grads, *held, *map(hyper, numbers), Input(step)))
 
     def _shown(self, state: dict[str, Any]) -> dict[str, Any]:
         return {key: scalar(value) if key == "step" else value for key, value in state.items()}
@@ -199,44 +190,31 @@ class AdamW(Adam):
 
 
 def _adam(*args: Any) -> Lowering:
-    count, amsgrad, maximize, decay = args[-4:]
-    width = 5 if amsgrad else 4  # parameter, gradient and states of each
-
-    def update(
-        numbers: tuple[Any, ...], p: Any, g: Any, mean: Any, square: Any, *largest: Any
-    ) -> tuple[Any, ...]:
-        if jnp.iscomplexobj(p):  # real and imaginary parts are parameters of their own
-            parts = (p, g.astype(p.dtype), mean, square, *largest)
-            return tuple(
-                map(
-                    jax.lax.complex,
-                    update(numbers, *map(jnp.real, parts)),
-                    update(numbers, *map(jnp.imag, parts)),
-                )
-            )
-        lr, beta1, beta2, eps, weight_decay, step = numbers
-        size, root = lr / (1 - beta1**step), jnp.sqrt(1 - beta2**step)
-        keep, rest1, rest2, shrink = 1 - lr * weight_decay, 1 - beta1, 1 - beta2, weight_decay
-        size, root, beta2, eps, keep, rest1, rest2, shrink = (
-            x.astype(p.dtype) for x in (size, root, beta2, eps, keep, rest1, rest2, shrink)
-        )
-        g = -g.astype(p.dtype) if maximize else g.astype(p.dtype)
-        if decay == "added":
-            g = g + shrink * p
-        elif decay:
-            p = p * keep
-        mean = mean + rest1 * (g - mean)
-        square = beta2 * square + rest2 * g * g
-        if amsgrad:
-            largest = (jnp.maximum(largest[0], square),)
-        return p - size * (mean / (jnp.sqrt((*largest, square)[0]) / root + eps)), mean, square, *largest
+    count, amsgrad, maximize, decay, renews = args[-5:]
 
     def fn(*operands: Any) -> Any:
-        columns = [operands[i * count : (i + 1) * count] for i in range(width)]
-        results = [update(operands[-6:], *each) for each in zip(*columns)]
-        return tuple(x for column in zip(*results) for x in column)
+        lr, beta1, beta2, eps, weight_decay, step = operands[-6:]
+        size, root = lr / (1 - beta1**step), jnp.sqrt(1 - beta2**step)
+        keep, rest1, rest2 = 1 - lr * weight_decay, 1 - beta1, 1 - beta2
 
-    return Lowering(fn, differentiable=False, saves=False)
+        def before(p: Any, g: Any) -> Any:
+            g = -g if maximize else g
+            return g + weight_decay.astype(p.dtype) * p if decay == "added" else g
+
+        def change(g: Any, mean: Any, square: Any, *largest: Any) -> tuple[Any, ...]:
+            a, b, c, d, e, f = (x.astype(g.dtype) for x in (size, root, beta2, eps, rest1, rest2))
+            mean = mean + e * (g - mean)
+            square = c * square + f * g * g
+            if amsgrad:
+                largest = (jnp.maximum(largest[0], square),)
+            return a * (mean / (jnp.sqrt((*largest, square)[0]) / b + d)), mean, square, *largest
+
+        def after(p: Any, by: Any) -> Any:
+            return (p * keep.astype(p.dtype) if decay == "decoupled" else p) - by
+
+        return updated(operands[:-6], count, before, change, after)
+
+    return Lowering(fn, differentiable=False, saves=False, renews=count if renews else 0)
 
 
 for _class in (Adam, AdamW):

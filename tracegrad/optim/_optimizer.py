@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -17,9 +17,10 @@ from tracegrad._engine.flush import flush, flush_current
 from tracegrad._engine.value import Input, aval, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import enable_grad, no_grad
-from tracegrad._handle import Handle, constant, tensor_of, write
+from tracegrad._handle import Handle, constant, is_alone, tensor_of, write
 from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
+from tracegrad.optim._packing import Pack, pack, unpack
 
 Group = dict[str, Any]
 
@@ -45,7 +46,8 @@ class Optimizer:
                 f"torch.{type_name(params.dtype)}Tensor"
             )
         self.defaults = defaults
-        self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        self._states: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        self._packs: list[Pack] = []
         self.param_groups: list[Group] = []
         self._stepped = False  # for the schedulers' warning
         groups = list(params)
@@ -129,6 +131,44 @@ class Optimizer:
         raise NotImplementedError
 
     # -- state -----------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> defaultdict[Any, dict[str, Any]]:
+        """The states of each parameter, by name; see NOTE [Packed states]."""
+        if self._packs:
+            self._unpack(self._packs)
+        return self._states
+
+    @state.setter
+    def state(self, states: defaultdict[Any, dict[str, Any]]) -> None:
+        self._states, self._packs = states, []
+
+    def _packed(self, params: list[Tensor], names: tuple[str, ...]) -> Pack | None:
+        """Return the states ``names`` of ``params`` if they are one value; else every state of them is a tensor now."""
+        ids = list(map(id, params))
+        for known in self._packs:
+            if known.ids == ids and known.names == names:
+                return known
+        chosen = set(ids)
+        self._unpack([known for known in self._packs if not chosen.isdisjoint(known.ids)])
+        return None
+
+    def _pack(self, params: list[Tensor], names: tuple[str, ...]) -> Pack | None:
+        """Make the states ``names`` of ``params`` one value; None where they must stay tensors (see `pack`)."""
+        made = pack(params, [self._states[p] for p in params], names)
+        if made is not None:
+            self._packs.append(made)
+        return made
+
+    def _unpack(self, packs: list[Pack]) -> None:
+        """Give the states of ``packs`` back as tensors."""
+        for packed in list(packs):
+            for p, state in zip(packed.params, unpack(packed)):
+                own = self._states[p]
+                if "step" in own:
+                    own["step"] = packed.step
+                own.update(state)
+            self._packs.remove(packed)
 
     def _shown(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return one parameter's state as ``state_dict`` shows it."""
@@ -215,17 +255,26 @@ def scalar(x: float) -> Tensor:
 
 def hyper(x: Any) -> Any:
     """Return a hyperparameter as an operand: a number is an input of the program from the start."""
-    return x if isinstance(x, Handle) else Input(float(x))
+    return Input(x) if type(x) is float else x if isinstance(x, Handle) else Input(float(x))
 
 
-def put(params: list[Tensor], states: list[Tensor], new: tuple[Tensor, ...]) -> None:
+def renewable(params: list[Tensor]) -> bool:
+    """Whether the parameters' new values are all that a step changes: each is a variable, none has aliases."""
+    return all([p._value.spec.wants and p._variable is not None and is_alone(p) for p in params])
+
+
+def put(params: list[Tensor], states: Sequence[Any], new: tuple[Tensor, ...]) -> None:
     """Point the parameters, then their states, at their new values."""
     for p, result in zip(params, new):
-        if p._storage is None and p._variable is not None and p._value.spec.wants:
-            p._value = trace.mark_variable(result._value, p._variable, again=True)
-            p._version += 1
-        else:
+        value = result._value
+        if value.source is None:
             write(p, result)
+        else:  # `Lowering.renews`
+            p._value = value
+            if p._storage is None:
+                p._writes += 1
+            else:
+                p._storage.count()
     for s, result in zip(states, new[len(params) :]):
         s._value = result._value
 

@@ -8,7 +8,8 @@ from typing import Any
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._tensor import Tensor
-from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, zeros_like
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, renewable, zeros_like
+from tracegrad.optim._packing import updated
 
 
 class SGD(Optimizer):
@@ -79,24 +80,34 @@ class SGD(Optimizer):
         if not group["momentum"]:
             self._record(group, params, [], 0.0)
             return
-        state = self.state
+        pack = self._packed(params, ("momentum_buffer",))
+        if pack is not None:
+            self._record(group, params, [pack], group["dampening"])
+            return
+        state = self._states
         fresh = [p for p in params if state[p].get("momentum_buffer") is None]
-        if fresh:  # the first gradient goes undampened into a running sum of zero
-            for p in fresh:
-                state[p]["momentum_buffer"] = zeros_like(p)
+        for p in fresh:  # the first gradient goes undampened into a running sum of zero
+            state[p]["momentum_buffer"] = zeros_like(p)
+        if len(fresh) in (0, len(params)):
+            pack = self._pack(params, ("momentum_buffer",))
+            if pack is not None:
+                self._record(group, params, [pack], 0.0 if fresh else group["dampening"])
+                return
+        if fresh:
             self._record(group, fresh, [state[p]["momentum_buffer"] for p in fresh], 0.0)
             started = {id(p) for p in fresh}
             params = [p for p in params if id(p) not in started]
         if params:
             self._record(group, params, [state[p]["momentum_buffer"] for p in params], group["dampening"])
 
-    def _record(self, group: Group, params: list[Tensor], buffers: list[Tensor], dampening: float) -> None:
+    def _record(self, group: Group, params: list[Tensor], buffers: list[Any], dampening: float) -> None:
         flags = (
             len(params),
             bool(buffers),
             bool(group["weight_decay"]),
             group["nesterov"],
             group["maximize"],
+            renewable(params),
         )
         numbers = (group["lr"], group["momentum"], dampening, group["weight_decay"])
         put(
@@ -107,27 +118,25 @@ class SGD(Optimizer):
 
 
 def _sgd(*args: Any) -> Lowering:
-    count, momentum, decay, nesterov, maximize = args[-5:]
-
-    def update(
-        p: Any, g: Any, buffer: Any, lr: Any, mu: Any, dampening: Any, weight_decay: Any
-    ) -> tuple[Any, Any]:
-        g = g.astype(p.dtype)
-        lr, mu, dampening, weight_decay = (x.astype(p.dtype) for x in (lr, mu, dampening, weight_decay))
-        if maximize:
-            g = -g
-        if decay:
-            g = g + weight_decay * p
-        if momentum:
-            buffer = mu * buffer + (1 - dampening) * g
-            g = g + mu * buffer if nesterov else buffer
-        return p - lr * g, buffer
+    count, momentum, decay, nesterov, maximize, renews = args[-6:]
 
     def fn(*operands: Any) -> Any:
-        params, grads = operands[:count], operands[count : 2 * count]
-        buffers = operands[2 * count : 3 * count] if momentum else (None,) * count
-        results = [update(*each, *operands[-4:]) for each in zip(params, grads, buffers)]
-        new = [p for p, _ in results]
-        return tuple(new + [b for _, b in results]) if momentum else tuple(new)
+        lr, mu, dampening, weight_decay = operands[-4:]
 
-    return Lowering(fn, differentiable=False, saves=False)
+        def before(p: Any, g: Any) -> Any:
+            g = -g if maximize else g
+            return g + weight_decay.astype(p.dtype) * p if decay else g
+
+        def change(g: Any, *buffers: Any) -> tuple[Any, ...]:
+            rate, keep, rest = (x.astype(g.dtype) for x in (lr, mu, 1 - dampening))
+            if not momentum:
+                return (rate * g,)
+            buffer = keep * buffers[0] + rest * g
+            return rate * (g + keep * buffer if nesterov else buffer), buffer
+
+        def after(p: Any, by: Any) -> Any:
+            return p - by
+
+        return updated(operands[:-4], count, before, change, after)
+
+    return Lowering(fn, differentiable=False, saves=False, renews=count if renews else 0)

@@ -41,7 +41,7 @@ def clip_grad_norm_(
         return tensor_of(concrete(np.array(0, get_default_dtype().np), aval((), get_default_dtype())))
     with no_grad():
         norm, *clipped = record(_clip_norm, (float(norm_type),), *grads, float(max_norm))
-        if error_if_nonfinite and not np.isfinite(norm.numpy()):
+        if error_if_nonfinite and not np.isfinite(norm.item()):
             raise RuntimeError(
                 f"The total norm of order {float(norm_type)} for gradients from `parameters` is "
                 "non-finite, so it cannot be clipped. To disable this error and scale the gradients by "

@@ -1,4 +1,4 @@
-"""Checks for users' tests: gradients of imperative code against those that JAX finds.
+"""Gradients of imperative code against those that JAX finds.
 
 Example:
     >>> import tracegrad as torch
@@ -85,7 +85,7 @@ def assert_matches_jax(
         where = "the value" if len(outs) == 1 else f"output {i}"
         if not isinstance(out, Tensor):
             raise AssertionError(f"assert_matches_jax: {where} is no tensor but {type(out).__name__}")
-        _compare(where, out.detach().numpy(), np.asarray(value), tolerance)
+        _compare(where, _to_numpy(out), np.asarray(value), tolerance)
 
     cotangents = [_cotangent(a, i) for i, a in enumerate(expected)]
     pulled = [(out, tensor(c)) for out, c in zip(outs, cotangents) if out.requires_grad]
@@ -96,7 +96,7 @@ def assert_matches_jax(
     names = _names(function, len(args))
     for i, gradient in zip(wanted, gradients):
         found = tensors[i].grad
-        got = np.zeros_like(given[i]) if found is None else found.numpy()
+        got = np.zeros_like(given[i]) if found is None else _to_numpy(found)
         _compare(f"the gradient of argument {i} ({names[i]})", got, np.conj(np.asarray(gradient)), tolerance)
 
 
@@ -120,7 +120,7 @@ def _compare(where: str, got: np.ndarray[Any, Any], expected: np.ndarray[Any, An
 
 
 def _to_numpy(x: Any) -> np.ndarray[Any, Any]:
-    return x.detach().numpy() if isinstance(x, Tensor) else np.array(x)
+    return np.array(x.detach().jax() if isinstance(x, Tensor) else x)
 
 
 def _is_inexact(a: Any) -> bool:

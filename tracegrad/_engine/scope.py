@@ -1,0 +1,505 @@
+"""Scopes: a function recorded apart, on a trace of its own, that becomes one op of the enclosing trace.
+
+While a scope is entered, ops go to its trace. Values of enclosing traces that are used in it enter as leaves without
+being flushed. At the end, what was recorded is one op of the enclosing trace: its operands are the leaves and the input
+numbers, its implementation is a replay of the recorded path, wrapped by what the scope is for: ``jax.vmap`` or
+``jax.checkpoint``. Recording inside is by look-ups like everywhere else, and the op at the end is one more.
+
+NOTE [Replays are differentiated] That op is differentiated by ``jax.vjp`` through the replay, so the replay says in
+JAX's words what the tape knows: an op without wanted operands, and a backward without ``create_graph``, are constants;
+so are operands that no gradient goes to; and an op with a backward of its own is a ``jax.custom_vjp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tracegrad._dtype import int64
+from tracegrad._engine import tape, trace
+from tracegrad._engine.checks import Check
+from tracegrad._engine.op import Lowering
+from tracegrad._engine.trace import Trace, state
+from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine.value import Input, Spec, Value, Variable, aval
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+Run = Callable[..., tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A scope whose function simply runs."""
+
+    def __call__(self, run: Run) -> Run:
+        """Return ``run``."""
+        return run
+
+    checks = __call__
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """A scope of which a backward keeps the operands alone and runs the rest again."""
+
+    def __call__(self, run: Run) -> Run:
+        """Return ``run`` under ``jax.checkpoint``, else XLA would find the second run superfluous and undo it."""
+        return jax.checkpoint(run, prevent_cse=True)
+
+    def checks(self, run: Run) -> Run:
+        """Return what runs the checks."""
+        return run
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A scope that runs for each index of an axis of its operands."""
+
+    size: int
+    axes: tuple[int | None, ...]  # of each leaf
+    outs: tuple[int, ...]  # of each output
+
+    def __call__(self, run: Run) -> Run:
+        """Return ``run`` under ``jax.vmap``."""
+        return self._mapped(run, self.outs)
+
+    def checks(self, run: Run) -> Run:
+        """Return what runs the checks of all lanes."""
+        return self._mapped(run, 0)
+
+    def _mapped(self, run: Run, outs: Any) -> Run:
+        def fn(*operands: Any) -> tuple[Any, ...]:
+            # The index keeps one axis mapped, also where no output needs a mapped leaf.
+            axes = (*self.axes, *(None,) * (len(operands) - len(self.axes)), 0)
+            lanes = jax.vmap(lambda *args: run(*args[:-1]), axes, outs, axis_size=self.size)
+            return lanes(*operands, jnp.arange(self.size))  # type: ignore[no-untyped-call]
+
+        return fn
+
+
+@dataclass(frozen=True)
+class Again:
+    """A scope that runs once more than its forward did."""
+
+    def __call__(self, run: Run) -> Run:
+        """Return ``run`` behind a barrier, else XLA would find what it shares with the first run superfluous."""
+        return lambda *operands: run(*lax.optimization_barrier(operands))  # type: ignore[no-untyped-call]
+
+    def checks(self, run: Run) -> Run:
+        """Return what runs the checks."""
+        return run
+
+
+Wrap = Plain | Checkpointed | Again | Mapped
+
+
+class Scope(Trace):
+    """The trace of a function that is recorded apart, and what it took from outside."""
+
+    __slots__ = ("name", "outer", "operands", "bound", "size", "randomness", "lane", "lifted", "written", "kept")
+    scoped = True
+
+    def __init__(self, name: str, size: int | None = None, randomness: str = "same"):
+        super().__init__(state.mode)
+        self.name = name  # of the transform, for messages
+        self.outer = state.trace
+        self.size = size  # how many lanes it runs for; None where it is no `vmap`
+        self.randomness = randomness
+        self.operands: dict[int, tuple[Value, int | None]] = {}  # slot of a leaf -> outer value, axis that is mapped
+        self.bound: dict[int, int] = {}  # id of an outer value that is used as it is -> its slot here
+        self.lane: Tensor | None = None  # the index of the lane
+        self.kept = False  # it may be entered again, for its backward
+        self.lifted: dict[int, Tensor] = {}  # slot -> its tensor in the enclosing trace, where it was read
+        self.written: dict[int, tuple[Tensor, Value]] = {}  # id -> a tensor from outside, with what it was
+
+    # -- coming and going --------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Scope:
+        self.outer = state.trace
+        state.trace = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        mode = state.mode
+        state.trace = self.outer
+        self.closed = True
+        if not self.kept:
+            self.release()
+        if self.outer.node.real.mode is not mode:
+            trace.set_mode(mode)
+
+    # -- writes to tensors from outside --------------------------------------------------------------------------------
+
+    def note(self, tensor: Tensor, value: Value) -> None:
+        """Note that a write is about to point ``tensor`` at ``value``, which is of this scope.
+
+        Raises:
+            RuntimeError: as PyTorch does, where the lanes differ in ``value`` and ``tensor`` is not mapped.
+        """
+        old = tensor._value
+        if old.trace is self:
+            return
+        if self.is_mapped(value.slot):
+            raise RuntimeError(
+                "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in "
+                "extra_args that has more elements than `self`. This happened due to `other` being vmapped over but "
+                "`self` not being vmapped over in a vmap. Please try to use out-of-place operators instead of inplace "
+                "arithmetic. If said operator is being called inside the PyTorch framework, please file a bug report "
+                "instead.")
+        self.written.setdefault(id(tensor), (tensor, old))
+
+    def changed(self) -> tuple[list[tuple[Tensor, Value]], tuple[int, ...]]:
+        """Return the tensors from outside that were written to, with what they were, and the slots of what they are."""
+        found = [(t, old) for t, old in self.written.values() if t._value.trace is self]
+        makers = tape.producers(self.node.real.path()) if found else {}
+        slots = []
+        for tensor, _ in found:
+            maker = makers[tensor._value.slot]
+            slots.append(maker.inputs[0] if maker.kind == VARIABLE else tensor._value.slot)
+        return found, tuple(slots)
+
+    def hand_out(self, found: Sequence[tuple[Tensor, Value]], results: Sequence[Tensor]) -> None:
+        """Point tensors from outside that were written to at their new values in the enclosing trace."""
+        with self.outside():
+            for (tensor, old), result in zip(found, results):
+                value = result._value
+                if old.spec.wants and isinstance(old.source, Variable):
+                    value = trace.mark_variable(value, old.source, again=True)
+                tensor._value = value
+
+    def release(self) -> None:
+        """Let go of everything: what is still held of this scope can no longer be used."""
+        self.values, self.operands, self.bound, self.lifted, self.written, self.cuts = {}, {}, {}, {}, {}, {}
+        self.lane = None
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Record in the enclosing trace meanwhile."""
+        inside, mode = state.trace, state.mode
+        state.trace = self.outer
+        try:
+            trace.set_mode(mode)
+            yield
+        finally:
+            self.outer = state.trace
+            state.trace = inside
+
+    # -- leaves ------------------------------------------------------------------------------------------------------
+
+    def take(self, value: Value) -> int:
+        """Return the slot of an outer value that is used as it is; -1 once the scope has ended."""
+        slot = self.bound.get(id(value))
+        if slot is not None:
+            return slot
+        if self.closed:
+            return -1
+        if value.array is None and not around(value):
+            trace.computed(value)
+        slot = self._leaf(value.spec, value)
+        self.operands[slot] = (value, None)
+        self.bound[id(value)] = slot
+        return slot
+
+    def input(self, tensor: Tensor, axis: int) -> Tensor:
+        """Return what one lane sees of an outer tensor: one index of ``axis``."""
+        outer = tensor._value
+        of = outer.spec.aval
+        lane = aval(of.shape[:axis] + of.shape[axis + 1 :], of.dtype, of.device)
+        inner = Value()
+        inner.trace, inner.array, inner.source = self, None, None
+        inner.spec = lane.wanting if outer.spec.wants else lane.plain
+        inner.slot = self._leaf(inner.spec, inner)
+        self.operands[inner.slot] = (outer, axis)
+        return _handle(inner)
+
+    def _leaf(self, spec: Spec, value: Value) -> int:
+        while True:
+            node = self.node
+            kid = node.kids.get(spec) or trace._grow_leaf(node.real, spec)
+            if self.node is node:
+                self.values[kid.slot] = value
+                self.node = kid
+                return kid.slot
+
+    def index(self) -> Tensor:
+        """Return the index of the lane, a 0-dim integer."""
+        if self.lane is None:
+            with self.outside():
+                lanes = trace.record(_lanes, (self.size,))
+            self.lane = self.input(lanes, 0)
+        return self.lane
+
+    def ndim(self, slot: int) -> int:
+        """Return the number of dimensions that one lane sees of the value under ``slot``."""
+        return self.values[slot].spec.aval.ndim
+
+    def slot_of(self, tensor: Tensor) -> int:
+        """Return the slot of a tensor here; one from outside enters."""
+        value = tensor._value
+        return value.slot if value.trace is self else self.take(value)
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
+    def is_mapped(self, slot: int) -> bool:
+        """Whether the lanes differ in the value under ``slot``."""
+        return any(self.operands[leaf][1] is not None for leaf in self.leaves((slot,)))
+
+    def leaves(self, slots: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the leaves that ``slots`` are computed from."""
+        return self._body(slots).leaves
+
+    def has_cuts(self, slots: tuple[int, ...]) -> bool:
+        """Whether hooks or custom Functions stand on the tape of ``slots``."""
+        return not self._body(slots).tape.isdisjoint(self.cuts)
+
+    def record(self, slots: tuple[int, ...], wrap: Callable[[tuple[int | None, ...]], Wrap]) -> tuple[Tensor, ...]:
+        """Record the path that leads to ``slots`` as one op of the enclosing trace, and return its outputs.
+
+        ``wrap`` says, of the axes of the leaves, what is made of the path.
+        """
+        if not slots:
+            return ()
+        body = self._body(slots)
+        taken = [self.operands[leaf] for leaf in body.leaves]
+        numbers = [Input(self.floats[i]) for i in range(body.floats)] + [Input(self.ints[i]) for i in range(body.ints)]
+        with self.outside():
+            params = (body, wrap(tuple(axis for _, axis in taken)))
+            return trace.record(scope_rule, params, *[_handle(v) for v, _ in taken], *numbers)  # type: ignore[no-any-return]
+
+    def _body(self, slots: tuple[int, ...]) -> Body:
+        node = self.node.real
+        if node.bodies is None:
+            node.bodies = {}
+        found = node.bodies.get(slots)
+        if found is None:
+            found = node.bodies[slots] = Body(node, slots)
+        return found
+
+    def read(self, value: Value, reader: str) -> Any:
+        """Return the array of a value of this scope to somebody who reads it, where that can be told before the end.
+
+        Raises:
+            RuntimeError: as PyTorch does, where each lane has a value of its own, and once the scope has ended.
+        """
+        if self.closed:
+            raise RuntimeError(
+                f"{self.name}: a tensor made while the function ran was used after its end. Return it from the "
+                "function instead of keeping it elsewhere.")
+        return trace.computed(self.lift(value, reader)._value)
+
+    def lift(self, value: Value, reader: str) -> Tensor:
+        """Return a value of this scope as a tensor of the enclosing trace, where the lanes do not differ in it."""
+        found = self.lifted.get(value.slot)
+        if found is None:
+            if self.is_mapped(value.slot):
+                raise RuntimeError(_UNREADABLE[reader])
+            found = self.lifted[value.slot] = self.record((value.slot,), lambda axes: Plain())[0]
+        return found
+
+
+_UNREADABLE = {
+    "backward": "backward() called inside a functorch transform. This is not supported, please use functorch.grad or "
+                "functorch.vjp instead or call backward() outside of functorch transforms.",
+    "item": "vmap: It looks like you're calling .item() on a Tensor. We don't support vmap over calling .item() on a "
+            "Tensor, please try to rewrite what you're doing with other operations. If error is occurring somewhere "
+            "inside PyTorch internals, please file a bug report.",
+    "bool": "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. We don't "
+            "support that yet, please file an issue at https://github.com/pytorch/pytorch/issues .",
+}  # fmt: skip
+
+
+def _handle(value: Value) -> Tensor:
+    tensor = object.__new__(trace._Tensor)
+    tensor._value = value
+    return tensor
+
+
+def _lanes(size: int) -> Lowering:
+    return Lowering(lambda: jnp.arange(size, dtype=int64.np), differentiable=False)
+
+
+def current() -> Scope | None:
+    """Return the scope that this thread records in, None outside of scopes."""
+    now = state.trace
+    return now if isinstance(now, Scope) else None
+
+
+def scopes() -> Iterator[Scope]:
+    """Yield the scopes that this thread is in, the innermost first."""
+    around = state.trace
+    while isinstance(around, Scope):
+        yield around
+        around = around.outer
+
+
+@contextmanager
+def outside_all() -> Iterator[None]:
+    """Record outside of every scope meanwhile."""
+    with ExitStack() as stack:
+        for scope in list(scopes()):
+            stack.enter_context(scope.outside())
+        yield
+
+
+def all_around() -> Iterator[Trace]:
+    """Yield the open traces around the current scope, the innermost first."""
+    for scope in scopes():
+        if not scope.outer.closed:
+            yield scope.outer
+
+
+def around(value: Value) -> bool:
+    """Whether ``value`` is pending in a trace around the current scope."""
+    return value.array is None and any(value.trace is t for t in all_around())
+
+
+# -- what is recorded, as one op ---------------------------------------------------------------------------------------
+
+
+class Body:
+    """The path of a scope, planned for some of its slots. It hangs on the node that the path led to."""
+
+    def __init__(self, node: Node, slots: tuple[int, ...]):
+        self.path = node.path()
+        self.slots = slots
+        self.floats, self.ints = node.floats, node.ints
+        self.differentiated: set[int] = set()
+        self.steps = tape.steps(self.path, set(slots), self.differentiated)
+        #: the leaves that the slots are computed from: the op's operands
+        self.leaves = tuple(n.slot for n in self.steps if n.kind == LEAF)
+        makers = tape.producers(self.path)
+        specs = [makers[s].specs[s - makers[s].slot] for s in slots]
+        traversed, ends = tape.reach(self.path, [s for s, spec in zip(slots, specs) if spec.wants])
+        numbers = range(len(self.leaves), len(self.leaves) + self.floats + self.ints)
+        #: operands and outputs through which no gradient flows
+        self.constant = (*(i for i, s in enumerate(self.leaves) if s not in ends), *numbers)
+        self.unwanted = tuple(i for i, spec in enumerate(specs) if not spec.wants)
+        self.tape = frozenset(self.path[d].slot for d in traversed)  # the first slots of the nodes with a pullback
+        self.name = makers[slots[0]].name if slots else ""
+        of_way = [self.path[d].lowering for d in sorted(traversed)]
+        self.underived = next((x.underived for x in of_way if x is not None and x.underived), "")
+        self.weight = sum(n.kind == OP for n in self.steps)
+        self.checks = [check for n in self.steps if n.lowering is not None for check in n.lowering.checks]
+
+    def run(self, *operands: Any) -> tuple[Any, ...]:
+        """Return the slots' arrays, of the arrays of the leaves and the input numbers."""
+        env, _ = self._replay(operands)
+        return tuple(jnp.asarray(env[s]) for s in self.slots)
+
+    def find(self, *operands: Any) -> tuple[Any, ...]:
+        """Return what each check of the path finds."""
+        return tuple(self._replay(operands)[1])
+
+    def _replay(self, operands: Sequence[Any]) -> tuple[dict[int, Any], list[Any]]:
+        count = len(self.leaves)
+        env: dict[int, Any] = dict(zip(self.leaves, operands[:count]))
+        floats = operands[count : count + self.floats]
+        ints = operands[count + self.floats :]
+        linear: dict[int, tape.Linear] = {}
+        found: list[Any] = []
+        for node in self.steps:
+            outs: Sequence[Any] = ()
+            if node.kind == OP:
+                args = [_operand(x, env, floats, ints) for x in node.inputs]
+                assert node.lowering is not None
+                if node.depth in self.differentiated:
+                    outs, linear[node.depth] = tape.linearize(_with_rule(node, args), args)  # type: ignore[arg-type]
+                elif node.wanted:
+                    fixed = [a if i in node.wanted else _constant(a) for i, a in enumerate(args)]
+                    result = _with_rule(node, args).lowering.fn(*fixed)
+                    outs = (result,) if node.single else tuple(result)
+                else:
+                    result = node.lowering.fn(*args)
+                    outs = [_constant(a) for a in ((result,) if node.single else result)]
+                found += [check.find(args, outs) for check in node.lowering.checks]
+            elif node.kind == VARIABLE:
+                outs = (env[node.inputs[0]],)
+            elif node.kind == BACKWARD:
+                outs = [_constant(a) for a in tape.run_backward(node, self.path, env, linear)]
+            for slot, out in enumerate(outs, node.slot):
+                env[slot] = out
+        return env, found
+
+
+def scope_rule(*args: Any) -> Lowering:
+    """The rule of the op that a scope becomes: operands are leaves and input numbers; params the body and its wrap."""
+    body, wrap = args[-2:]
+
+    def check(number: int) -> Check:
+        def find(operands: Sequence[Any], outs: Sequence[Any]) -> tuple[Any, Any]:
+            wrong, what = wrap.checks(lambda *given: body.find(*given)[number])(*operands)
+            lanes = jnp.ravel(wrong)
+            return lanes.any(), jnp.ravel(what)[jnp.argmax(lanes)]
+
+        return Check(find, body.checks[number].error)
+
+    return Lowering(wrap(body.run), name=body.name, constant=body.constant, unwanted=body.unwanted,
+                    underived=body.underived, weight=body.weight,
+                    checks=tuple(check(i) for i in range(len(body.checks))))  # fmt: skip
+
+
+def _operand(x: Any, env: dict[int, Any], floats: Sequence[Any], ints: Sequence[Any]) -> Any:
+    if type(x) is int:
+        return env[x]
+    kind, index = x
+    return index if kind == "c" else floats[index] if kind == "f" else ints[index]
+
+
+def _constant(a: Any) -> Any:
+    return lax.stop_gradient(a) if isinstance(a, (jax.Array, jax.core.Tracer)) else a
+
+
+class _Ruled(NamedTuple):
+    """As much of a node as `tape.linearize` reads."""
+
+    lowering: Lowering
+    wanted: tuple[int, ...]
+    single: bool
+
+
+def _with_rule(node: Node, operands: Sequence[Any]) -> _Ruled:
+    """Return ``node`` with its own backward, where it has one, as the derivative that JAX finds."""
+    lowering = node.lowering
+    assert lowering is not None
+    if lowering.forward is None or lowering.backward is None:
+        return _Ruled(lowering, node.wanted, node.single)
+    own_forward, own_backward = lowering.forward, lowering.backward
+    moving = [i for i, x in enumerate(operands) if isinstance(x, (jax.Array, jax.core.Tracer, np.ndarray))]
+    kept: list[Any] = []  # what the forward saved besides arrays, and how it is put together
+
+    def full(arrays: Sequence[Any]) -> list[Any]:
+        args = list(operands)
+        for i, a in zip(moving, arrays):
+            args[i] = a
+        return args
+
+    def primal(*arrays: Any) -> Any:
+        return lowering.fn(*full(arrays))
+
+    def forward(*arrays: Any) -> tuple[Any, list[Any]]:
+        outs, saved = own_forward(*full(arrays))
+        found, tree = jax.tree_util.tree_flatten(saved)
+        is_array = [isinstance(x, (jax.Array, jax.core.Tracer)) for x in found]
+        kept[:] = [tree, [None if a else x for x, a in zip(found, is_array)], is_array]
+        return outs, [x for x, a in zip(found, is_array) if a]
+
+    def backward(arrays: list[Any], cotangent: Any) -> tuple[Any, ...]:
+        tree, static, is_array = kept
+        given = iter(arrays)
+        saved = [next(given) if a else x for x, a in zip(static, is_array)]
+        result = own_backward(jax.tree_util.tree_unflatten(tree, saved), cotangent)
+        return tuple(result[i] for i in moving)
+
+    derived = jax.custom_vjp(primal)
+    derived.defvjp(forward, backward)
+    return _Ruled(replace(lowering, fn=lambda *args: derived(*[args[i] for i in moving]), forward=None, backward=None),
+                  node.wanted, node.single)  # fmt: skip

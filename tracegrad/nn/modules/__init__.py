@@ -1,0 +1,4 @@
+"""PyTorch's place for modules, as far as code imports from it."""
+
+from tracegrad.nn._module import Module as Module
+from tracegrad.nn.modules import module as module

@@ -1,0 +1,170 @@
+"""Packed states: what an optimizer keeps of several parameters as one value.
+
+NOTE [Packed states] Users seldom look at an optimizer's states, and there are several for each parameter. Between steps,
+those of the parameters that were updated together are one value, a bundle, which is recorded, entered, handed out and
+donated as one. In it, the states of small parameters lie in one flat array: an array costs a program about a
+microsecond in and one out, whatever its size. Whoever asks for ``optimizer.state`` gets tensors; the next step packs
+those that nobody holds any more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tracegrad._engine import trace
+from tracegrad._engine.value import Aval, Value, aval, bundle, concrete
+from tracegrad._handle import tensor_of
+
+if TYPE_CHECKING:
+    from tracegrad._tensor import Tensor
+
+#: Elements of the largest parameter whose states are laid beside others'; copying more costs more than an array does.
+SMALL = 16_384
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+class Pack:
+    """The states of parameters that are updated together, as one value: for each name, an array per group."""
+
+    __slots__ = ("_value", "params", "ids", "names", "step")
+
+    def __init__(self, value: Value, params: list[Tensor], names: tuple[str, ...], step: float):
+        self._value = value
+        self.params = params
+        self.ids = list(map(id, params))
+        self.names = names
+        self.step = step  # of all of them
+
+
+def groups(of: Sequence[tuple[int, Any]]) -> Groups:
+    """Return which parameters, of these numbers of elements and NumPy dtypes, share arrays: the small ones of a dtype."""
+    small: dict[Any, list[int]] = {}
+    alone: list[tuple[int, ...]] = []
+    for i, (numel, dtype) in enumerate(of):
+        if numel <= SMALL:
+            small.setdefault(dtype, []).append(i)
+        else:
+            alone.append((i,))
+    return (*map(tuple, small.values()), *alone)
+
+
+def _groups(of: Sequence[Aval]) -> Groups:
+    return groups([(x.numel, x.dtype.np) for x in of])
+
+
+def pack(params: list[Tensor], states: list[dict[str, Any]], names: tuple[str, ...]) -> Pack | None:
+    """Take ``names`` out of ``states`` as one value; None, and nothing taken, where they must stay tensors.
+
+    That is where one is missing, where the steps or devices differ, or where somebody holds one and would miss updates.
+    """
+    if any(name not in s or _references(s, name) > _LONE for s in states for name in names):
+        return None
+    of = [p._value.spec.aval for p in params]
+    steps = {s.get("step", 0.0) for s in states}
+    if len(steps) > 1 or len({x.device for x in of}) > 1:
+        return None
+    for p, s in zip(params, states):
+        if any(s[name]._value.spec.aval is not p._value.spec.aval for name in names):
+            return None
+    arrays: list[Any] = []
+    avals: list[Aval] = []
+    chosen = _groups(of)
+    for name in names:
+        columns = [np.asarray(trace.force(s[name]._value)) for s in states]
+        for group in chosen:
+            first = of[group[0]]
+            array = np.concatenate([columns[i].reshape(-1) for i in group]) if len(group) > 1 else columns[group[0]]
+            avals.append(aval(array.shape, first.dtype, first.device))
+            arrays.append(trace.to_device(np.array(array), avals[-1]))
+    for s in states:
+        for name in names:
+            del s[name]
+    return Pack(concrete(tuple(arrays), bundle(tuple(avals))), params, names, steps.pop())
+
+
+def unpack(packed: Pack) -> list[dict[str, Tensor]]:
+    """Return the states of each parameter as tensors."""
+    of = [p._value.spec.aval for p in packed.params]
+    states: list[dict[str, Tensor]] = [{} for _ in of]
+    arrays = iter(trace.force(packed._value))
+    for name in packed.names:
+        for group in _groups(of):
+            flat = np.asarray(next(arrays))
+            pieces = cut(flat, [of[i].shape for i in group])
+            for i, piece in zip(group, pieces):
+                states[i][name] = tensor_of(concrete(np.array(piece), of[i]))
+    return states
+
+
+def joined(arrays: list[Any]) -> Any:
+    """Return the elements of a group's arrays as one array."""
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate([a.reshape(-1) for a in arrays])
+
+
+def cut(array: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Return the pieces of what `joined` returned."""
+    if len(shapes) == 1:
+        return [array.reshape(shapes[0])]
+    pieces, start = [], 0
+    for shape in shapes:
+        end = start + int(np.prod(shape))
+        pieces.append(array[start:end].reshape(shape))
+        start = end
+    return pieces
+
+
+def updated(
+    operands: Sequence[Any],
+    count: int,
+    before: Callable[[Any, Any], Any],
+    step: Callable[..., tuple[Any, ...]],
+    after: Callable[[Any, Any], Any],
+) -> tuple[Any, ...]:
+    """Return the new parameters, then their new states, packed where they were.
+
+    Args:
+        operands: ``count`` parameters, as many gradients, and their states: one bundle, or for each name an array each.
+        count: how many parameters there are.
+        before: ``(parameter, gradient) -> gradient``.
+        step: ``(gradient, *states) -> (change, *new states)``, elementwise, for several parameters at once.
+        after: ``(parameter, change) -> new parameter``.
+    """
+    params, grads, held = operands[:count], operands[count : 2 * count], operands[2 * count :]
+    packed = len(held) == 1 and isinstance(held[0], tuple)
+    arrays = held[0] if packed else held
+    alone = tuple((i,) for i in range(count))
+    chosen = groups([(p.size, p.dtype) for p in params]) if packed else alone
+    new: list[Any] = [None] * count
+    states: list[Any] = [None] * len(arrays)
+    for k, group in enumerate(chosen):
+        places = range(k, len(arrays), len(chosen))
+        g = joined([before(params[i], grads[i].astype(params[i].dtype)) for i in group])
+        change, *states_after = _by_parts(step, g, *(arrays[j] for j in places))
+        for j, state in zip(places, states_after):
+            states[j] = state
+        for i, piece in zip(group, cut(change, [params[i].shape for i in group])):
+            new[i] = after(params[i], piece)
+    return (*new, tuple(states)) if packed else (*new, *states)
+
+
+def _by_parts(step: Callable[..., tuple[Any, ...]], *arrays: Any) -> tuple[Any, ...]:
+    """Call ``step``; the real and imaginary parts of complex numbers are parameters of their own."""
+    if not jnp.iscomplexobj(arrays[0]):
+        return step(*arrays)
+    real, imag = step(*map(jnp.real, arrays)), step(*map(jnp.imag, arrays))
+    return tuple(map(jax.lax.complex, real, imag))
+
+
+def _references(state: dict[str, Any], name: str) -> int:
+    return sys.getrefcount(state[name])
+
+
+#: What `_references` says of a state that only its dict holds; it differs between Python versions.
+_LONE = _references({"": object()}, "")

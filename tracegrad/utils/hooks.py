@@ -1,0 +1,3 @@
+"""The handle that removes a hook."""
+
+from tracegrad.autograd._hooks import RemovableHandle as RemovableHandle

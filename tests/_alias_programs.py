@@ -94,7 +94,7 @@ def run(program, torch, read=False, stop=None):
     for number, line in enumerate(program.lines[:stop]):
         if theirs and line.endswith(".requires_grad_()"):
             base = space[line.split(".")[0]]
-            if any(t._base is base for t in tensors_of(space).values()):  # they want gradients then, and have no history
+            if any(t._base is base for t in tensors_of(space).values()):  # they want gradients then, without history
                 return run(program, torch, stop=number)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -56,7 +56,8 @@ def logged(program: Program, module: types.ModuleType, read: bool) -> list[Any]:
             log.append(program(module, note))
         except Exception as error:
             log.append((type(error).__name__, str(error)))
-    log += sorted({str(w.message).split("Traceback")[0] for w in seen if not str(w.message).startswith("Using backward() with create_graph")})
+    texts = {str(w.message).split("Traceback")[0] for w in seen}
+    log += sorted(t for t in texts if not t.startswith("Using backward() with create_graph"))
     return plain(log)
 
 

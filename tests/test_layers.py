@@ -21,12 +21,12 @@ ROOT = Path(tracegrad.__file__).parent
 
 #: From the bottom up. A module imports its own layer and those below; a package stands for all its modules.
 LAYERS = {
-    "facts": "_pytree _errors _config _dtype _limits _device",
+    "facts": "_pytree _errors _formats _config _dtype _limits _device",
     "engine": "_engine",
     "handle": "_grad_mode _layout _handle",
     "autograd": "autograd",
     "ops": "_ops",
-    "tensor": "_methods _functions _conversions _printing _jaxtree _tensor _interop",
+    "tensor": "_methods _functions _conversions _copying _printing _jaxtree _tensor _interop",
     "libraries": "nn optim func utils serialization distributed compile linalg fft special random _execution",
     "edges": "interop safetensors testing explain _explain __main__",
     "face": "tracegrad",

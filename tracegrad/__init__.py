@@ -66,6 +66,10 @@ from tracegrad._execution import clear_caches as clear_caches
 from tracegrad._execution import eager as eager
 from tracegrad._execution import synchronize as synchronize
 from tracegrad._explain import explain as explain
+from tracegrad._formats import channels_last as channels_last
+from tracegrad._formats import contiguous_format as contiguous_format
+from tracegrad._formats import preserve_format as preserve_format
+from tracegrad._formats import strided as strided
 from tracegrad._functions import *  # noqa: F403
 from tracegrad._grad_mode import enable_grad as enable_grad
 from tracegrad._grad_mode import inference_mode as inference_mode
@@ -80,6 +84,13 @@ from tracegrad._interop import from_jax as from_jax
 from tracegrad._limits import finfo as finfo
 from tracegrad._limits import iinfo as iinfo
 from tracegrad._ops._declare import is_tensor as is_tensor
+from tracegrad._ops._generator import Generator as Generator
+from tracegrad._ops._generator import default_generator as default_generator
+from tracegrad._ops._generator import get_rng_state as get_rng_state
+from tracegrad._ops._generator import initial_seed as initial_seed
+from tracegrad._ops._generator import manual_seed as manual_seed
+from tracegrad._ops._generator import seed as seed
+from tracegrad._ops._generator import set_rng_state as set_rng_state
 from tracegrad._ops._queries import broadcast_shapes as broadcast_shapes
 from tracegrad._ops._queries import can_cast as can_cast
 from tracegrad._ops._queries import is_complex as is_complex
@@ -89,13 +100,6 @@ from tracegrad._ops._queries import is_same_size as is_same_size
 from tracegrad._ops._queries import is_signed as is_signed
 from tracegrad._ops._queries import numel as numel
 from tracegrad._ops._queries import result_type as result_type
-from tracegrad._ops._generator import Generator as Generator
-from tracegrad._ops._generator import default_generator as default_generator
-from tracegrad._ops._generator import get_rng_state as get_rng_state
-from tracegrad._ops._generator import initial_seed as initial_seed
-from tracegrad._ops._generator import manual_seed as manual_seed
-from tracegrad._ops._generator import seed as seed
-from tracegrad._ops._generator import set_rng_state as set_rng_state
 from tracegrad._printing import set_printoptions as set_printoptions
 from tracegrad._tensor import Tensor as Tensor
 from tracegrad.func import vmap as vmap
@@ -105,5 +109,4 @@ from tracegrad.serialization import load as load
 from tracegrad.serialization import save as save
 
 newaxis = None
-strided = "torch.strided"
 __version__ = "0.1.0"

@@ -37,14 +37,15 @@ class TensorType:
     def __call__(self, *args: Any) -> Tensor:
         """Return a tensor of these sizes, or of these elements."""
         if len(args) == 1 and not isinstance(args[0], int):
-            found = args[0]
-            made: Tensor = creation.empty(found, dtype=self.dtype) if _is_size(found) else (
-                found.to(self.dtype) if isinstance(found, Handle) else creation.tensor(found, dtype=self.dtype))
-            return made
-        return creation.empty(*(args or (0,)), dtype=self.dtype)  # type: ignore[no-any-return]
+            found: Any = args[0]
+            if _is_size(found):
+                return creation.empty(found, dtype=self.dtype)
+            made: Any = found if isinstance(found, Handle) else creation.tensor(found, dtype=self.dtype)
+            return made.to(self.dtype)  # type: ignore[no-any-return]
+        return creation.empty(*(args or (0,)), dtype=self.dtype)
 
     def __instancecheck__(self, x: object) -> bool:
-        return isinstance(x, Handle) and x.dtype is self.dtype  # type: ignore[attr-defined]
+        return isinstance(x, Handle) and x._value.spec.aval.dtype is self.dtype
 
     def __repr__(self) -> str:
         return f"<class 'torch.{_dtype.type_name(self.dtype)}Tensor'>"
@@ -95,7 +96,7 @@ class Conversions(Methods):
             elif isinstance(x, (DType, type)) and _dtype.given(x) in _dtype.ALL and dtype is None:
                 dtype = _dtype.given(x)
             elif isinstance(x, Handle) and i == 0:
-                dtype, device = x.dtype, x.device  # type: ignore[attr-defined]
+                dtype, device = x._value.spec.aval.dtype, x._value.spec.aval.device
             elif isinstance(x, (Device, str, int)) and i == 0 and not isinstance(x, bool):
                 device = Device(x)
             elif x is not None or i > 1:
@@ -108,7 +109,8 @@ class Conversions(Methods):
             result = trace.record(cast_rule, (dtype,), result)
         if device is not None and Device(device).type != self.device.type:
             result = _move(result, Device(device))
-        return rearranging.clone(result) if copy and result is self else result  # type: ignore[no-any-return]
+        made: Tensor = result
+        return rearranging.clone(made) if copy and result is self else made
 
     def type(self, dtype: Any = None, non_blocking: Any = False) -> Any:
         """Return the name of the tensor's type, such as ``torch.FloatTensor``, or the tensor with another dtype.

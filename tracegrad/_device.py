@@ -29,7 +29,7 @@ class Device:
         if isinstance(type, Device):
             return type
         if isinstance(type, int) and not isinstance(type, bool):
-            type, index = default().type, type  # noqa: A001
+            index, type = type, default().type  # noqa: A001
         elif not isinstance(type, str):
             raise TypeError(f"device() received an invalid combination of arguments - got ({_kind(type)}), but "
                             "expected one of:\n * (torch.device device)\n * (str type, int index = -1)\n")
@@ -112,7 +112,7 @@ def get_default_device() -> Device:
 
 def set_default_device(device: Device | str | int | None) -> None:
     """Set where this thread makes new tensors when no device is given; None for JAX's default again."""
-    _chosen.device = None if device is None else Device(device)  # type: ignore[arg-type]
+    _chosen.device = None if device is None else Device(device)
 
 
 @cache

@@ -129,7 +129,7 @@ class Storage:
 
     views: Any = ()  # a `_Refs`, once there are any
     address: int = 0  # see `address`
-    group: _Group | None = None  # of storages with the same elements
+    group: Group | None = None  # of storages with the same elements
     place: tuple[Step, ...] = ()  # where its elements are among those of the group
     clock: list[int] | None = None  # the count of writes that it shares with others of the group
 
@@ -168,7 +168,7 @@ class Storage:
             self.clock[0] += 1
 
 
-class _Group:
+class Group:
     """Storages with the same elements or parts of them; see NOTE [Aliases]."""
 
     __slots__ = ("aval", "members", "whole", "address")
@@ -264,7 +264,7 @@ def alias(tensor: Tensor, counted: bool = True) -> Tensor:
         storage = tensor._storage = Storage(tensor)
     group = storage.group
     if group is None:
-        group = storage.group = _Group(storage.aval, storage.address)
+        group = storage.group = Group(storage.aval, storage.address)
         group.members.append(weakref.ref(storage))
     if storage.clock is None:
         storage.clock = [storage.writes]
@@ -278,6 +278,17 @@ def alias(tensor: Tensor, counted: bool = True) -> Tensor:
     fresh.group, fresh.place, fresh.clock = group, place, storage.clock if counted else None
     group.members.add(fresh)
     return made
+
+
+def whole(shared: Storage | Group) -> Tensor:
+    """Return a tensor with all the elements of a storage or a group, through which no gradient flows."""
+    if isinstance(shared, Group) and shared.whole is not None:
+        return shared.whole
+    storage = next(s for r in shared.members if (s := r()) is not None) if isinstance(shared, Group) else shared
+    owner = storage.owner()
+    assert owner is not None
+    place = storage.place if isinstance(shared, Group) else ()
+    return _put_back(None, shared.aval, place, tensor_of(constant(owner._value)))
 
 
 def share(tensor: Tensor, source: Tensor) -> None:

@@ -57,6 +57,8 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
             write to it any more.
 
     Raises:
+        BufferError: for a tensor that wants gradients.
+        ValueError: where ``copy`` is False and memory cannot be shared.
         TypeError: for a DLPack capsule, which has no ``__dlpack__``: pass the object that it was made of.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.from_dlpack.html
@@ -70,21 +72,17 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     if not hasattr(ext_tensor, "__dlpack__"):
         raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}; capsules "
                         "are not supported: pass the array itself")
-    if isinstance(ext_tensor, Handle):
-        array = ext_tensor.jax()  # type: ignore[attr-defined]
-        shared = True
-    else:
-        shared = isinstance(ext_tensor, jax.Array)
-        if shared:
-            array = ext_tensor
+    with jax.enable_x64(True):
+        if isinstance(ext_tensor, Handle):
+            if ext_tensor._value.spec.wants:
+                raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+            array, constant = ext_tensor.jax(), True  # type: ignore[attr-defined]
         else:
-            if getattr(ext_tensor, "requires_grad", False):
-                ext_tensor.__dlpack__()  # raises in the words of its library
-            with jax.enable_x64(True):
-                array = _taken(ext_tensor, not copy and copy is not None)
-    if copy and shared:
-        with jax.enable_x64(True):
-            array = array.copy()
+            constant = isinstance(ext_tensor, jax.Array)
+            array = ext_tensor if constant else _shared(ext_tensor, copy)
+        if copy or (copy is None and not constant):
+            # JAX's own copy=True does not copy what PyTorch exports. Waiting for it keeps later writes out.
+            array = array.copy().block_until_ready()
     if device is not None:
         place = to_jax(Device(device))
         if place not in array.devices():
@@ -95,10 +93,20 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     return from_jax(array)
 
 
-def _taken(source: Any, share: bool) -> Any:
-    if isinstance(source, np.ndarray) and not share:
-        return jnp.array(source, copy=True)  # NumPy gives away neither read-only memory nor bfloat16
-    return jnp.from_dlpack(source, copy=None if share else True)
+def _shared(source: Any, copy: bool | None) -> Any:
+    """Return the elements of ``source`` where they are, as far as JAX can; ValueError where ``copy`` is False."""
+    if isinstance(source, np.ndarray) and not (source.flags.writeable and source.dtype.isbuiltin == 1):
+        if copy is False:  # NumPy exports neither
+            raise ValueError("from_dlpack: memory of read-only arrays and of bfloat16 arrays cannot be shared")
+        return jnp.array(source)
+    try:
+        return jnp.from_dlpack(source, copy=False if copy is False else None)
+    except jax.errors.JaxRuntimeError as error:  # elements that do not lie in one piece
+        if copy is False:
+            raise ValueError(f"from_dlpack: JAX cannot share this memory ({error})") from None
+    if hasattr(source, "contiguous"):
+        return jnp.from_dlpack(source.contiguous())
+    return jnp.array(np.from_dlpack(source))
 
 
 def to_dlpack(tensor: Tensor) -> Any:

@@ -42,7 +42,12 @@ def register(kind: type[Handle]) -> None:
 
 def _flatten(tensor: Any) -> tuple[tuple[Any, ...], Any]:
     array = tensor._value.array
-    child = array.what if type(array) is Carried else tensor.jax()
+    if type(array) is Carried:
+        child = array.what
+    elif tensor._child is not None and tensor._child[0] is array:
+        child = tensor._child[1]
+    else:
+        child = tensor.jax()
     return (child,), (type(tensor), tensor.dtype, bool(tensor.requires_grad and tensor.is_leaf))
 
 
@@ -50,6 +55,9 @@ def _unflatten(static: Any, children: tuple[Any, ...]) -> Any:
     kind, dtype, wants = static
     made = object.__new__(kind)
     made._value = value_of(children[0], dtype)
+    if made._value.array is not children[0]:
+        # JAX takes apart again what it built, to learn what a jitted function returns: it must find the same array.
+        made._child = (made._value.array, children[0])
     if wants and made._value.spec.aval.dtype.is_inexact:
         want_grad(made)
     return made
@@ -68,10 +76,12 @@ def value_of(array: Any, dtype: DType | None = None) -> Value:
         found = dtype
     shape = tuple(array.shape)
     if isinstance(array, jax.core.Tracer):
+        if found in _NARROW and array.dtype == found.np and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+            array = jax.lax.convert_element_type(array, _NARROW[found].np)
         return concrete(array, aval(shape, found))
     if isinstance(array, np.ndarray):
         return concrete(array.astype(found.np), aval(shape, found))
-    if array.dtype != found.np or array.weak_type:  # type: ignore[attr-defined]
+    if array.dtype != found.np or array.weak_type:
         with jax.enable_x64(True):
             array = jax.lax.convert_element_type(array, found.np)
     return concrete(array, aval(shape, found, _device.from_jax(min(array.devices(), key=lambda d: d.id))))

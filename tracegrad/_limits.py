@@ -36,7 +36,7 @@ class finfo:  # noqa: N801
             raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle "
                             "'torch.finfo'")
         real = _dtype.to_real(of)
-        found: Any = ml_dtypes.finfo(real.np) if real is _dtype.bfloat16 else np.finfo(real.np)
+        found: Any = ml_dtypes.finfo(real.np) if real is _dtype.bfloat16 else np.finfo(real.np)  # type: ignore[no-untyped-call]
         self.bits = real.itemsize * 8
         self.dtype = real.name
         self.eps, self.max, self.min = float(found.eps), float(found.max), float(found.min)

@@ -17,7 +17,8 @@ import numpy as np
 
 from tracegrad import _dtype
 from tracegrad._dtype import COMPLEX, FLOATING, DType
-from tracegrad._engine import trace
+from tracegrad._engine import scope, trace
+from tracegrad._jaxtree import Carried
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -107,9 +108,15 @@ def tensor_repr(tensor: Tensor) -> str:
                 [ 3.0000,  4.0000]])
     """
     options = _options
+    level = scope.mapped_level(tensor._value)
+    if level:
+        of = tensor._value.spec.aval
+        return f"BatchedTensor(lvl={level}, size={of.shape}, dtype={of.dtype})"
     value = trace.force(tensor._value)
     if isinstance(value, jax.core.Tracer):
         return f"tensor({value})"
+    if isinstance(value, Carried):
+        return f"tensor(<{value.what!r}>)"
     array = np.asarray(value)
     head = "tensor("
     text = _elements(array, options, indent=len(head)) if array.size else "[]"

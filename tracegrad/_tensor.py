@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import numbers
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +13,10 @@ from jax import Array
 
 from tracegrad import _dtype
 from tracegrad._conversions import Conversions
+from tracegrad._copying import deep_copy, reduced, shallow_copy
 from tracegrad._dtype import DType
 from tracegrad._engine import flush, trace
-from tracegrad._engine.value import Variable, aval, concrete
+from tracegrad._engine.value import Variable
 from tracegrad._handle import Handle, constant, want_grad
 from tracegrad._jaxtree import register
 from tracegrad._ops import (
@@ -26,7 +27,9 @@ from tracegrad._ops import (
     indexing,
     linalg,
     math,
+    operators,
     pointwise,
+    rearranging,
     shape,
     sharing,
     splitting,
@@ -48,6 +51,8 @@ class Tensor(Conversions):
     See https://docs.pytorch.org/docs/stable/tensors.html
     """
 
+    __module__ = "tracegrad"
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
         """Return a float tensor of these sizes, or of these elements."""
         made = object.__new__(cls)
@@ -59,22 +64,25 @@ class Tensor(Conversions):
             made._value = creation.empty(*(args or (0,)))._value
         return made
 
+    #: Of a tensor that JAX built: its array, and the one that JAX gave, where they differ in dtype.
+    _child: tuple[Any, Any] | None = None
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         register(cls)
 
     # -- operators -------------------------------------------------------------------------------------------------
 
-    __add__ = pointwise.add
-    __radd__ = pointwise.add
+    __add__ = operators.add
+    __radd__ = operators.add
     __iadd__ = inplace(pointwise.add)
-    __sub__ = pointwise.sub
+    __sub__ = operators.sub
     __rsub__ = pointwise.rsub
     __isub__ = inplace(pointwise.sub)
-    __mul__ = pointwise.mul
-    __rmul__ = pointwise.mul
+    __mul__ = operators.mul
+    __rmul__ = operators.mul
     __imul__ = inplace(pointwise.mul)
-    __truediv__ = pointwise.div
+    __truediv__ = operators.truediv
     __rtruediv__ = pointwise.rtruediv
     __itruediv__ = inplace(pointwise.div)
     __floordiv__ = pointwise.floor_divide
@@ -98,12 +106,12 @@ class Tensor(Conversions):
     __ixor__ = inplace(comparison.bitwise_xor)
     __lshift__ = comparison.bitwise_left_shift
     __rshift__ = comparison.bitwise_right_shift
-    __eq__ = comparison.eq  # type: ignore[assignment]
-    __ne__ = comparison.ne  # type: ignore[assignment]
-    __lt__ = comparison.lt
-    __le__ = comparison.le
-    __gt__ = comparison.gt
-    __ge__ = comparison.ge
+    __eq__ = operators.eq
+    __ne__ = operators.ne
+    __lt__ = operators.lt
+    __le__ = operators.le
+    __gt__ = operators.gt
+    __ge__ = operators.ge
     __hash__ = object.__hash__
     __neg__ = pointwise.neg
     __pos__ = pointwise.positive
@@ -127,7 +135,7 @@ class Tensor(Conversions):
         return tensor_repr(self)
 
     def __format__(self, spec: str) -> str:
-        if self.ndim == 0 and not self._value.spec.wants:
+        if type(self) is Tensor and self.ndim == 0:
             return format(self.item(), spec)
         return object.__format__(self, spec)
 
@@ -189,6 +197,8 @@ class Tensor(Conversions):
         return self.jax()
 
     def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
         return self.jax().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
@@ -208,10 +218,10 @@ class Tensor(Conversions):
         return self.item()
 
     def __int__(self) -> Any:
-        return int(self._one())
+        return int(_real(self._one(), "int64_t"))
 
     def __float__(self) -> Any:
-        return float(self._one())
+        return float(_real(self._one(), "double"))
 
     def __complex__(self) -> complex:
         return complex(self._one())
@@ -231,7 +241,13 @@ class Tensor(Conversions):
             raise TypeError("iteration over a 0-d tensor")
         return iter(splitting.unbind(self))
 
+    def __reversed__(self) -> Tensor:
+        return rearranging.flip(self, (0,)) if self.ndim else self
+
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Handle, numbers.Number)):
+            raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
+                               f"{type(element)}.")
         return bool(comparison.eq(self, element).any())
 
     # -- shape and type --------------------------------------------------------------------------------------------
@@ -337,6 +353,8 @@ class Tensor(Conversions):
 
     @requires_grad.setter
     def requires_grad(self, wants: Any) -> None:
+        if not self.is_leaf and (wants is True or wants == 1):
+            raise RuntimeError("you can only change requires_grad flags of leaf variables.")
         want_grad(self, wants is True or wants == 1)
 
     def requires_grad_(self, requires_grad: Any = True) -> Tensor:
@@ -375,7 +393,7 @@ class Tensor(Conversions):
                 "won't be populated during autograd.backward(). If you indeed want the .grad field to be populated "
                 "for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor "
                 "by mistake, make sure you access the leaf Tensor instead. See github.com/pytorch/pytorch/pull/30531 "
-                "for more informations.", UserWarning, stacklevel=2)
+                "for more information.", UserWarning, stacklevel=2)
         return self._grad
 
     @grad.setter
@@ -392,7 +410,9 @@ class Tensor(Conversions):
                 raise RuntimeError(
                     f"attempting to assign a gradient with dtype '{_type_word(value.dtype)}' to a tensor with "
                     f"grad_dtype '{_dtype.type_name(self.dtype)}'. The gradient must match the tensor's grad_dtype "
-                    "(defaults to the tensor's dtype).")
+                    "(defaults to the tensor's dtype). You can set the tensor's grad_dtype attribute with a specific "
+                    "dtype, or None to allow any dtype. Set grad_dtype with caution. Diverging the dtypes of a tensor "
+                    "and its gradient may break downstream systems that assume they match.")
         self._grad = value
 
     @grad.deleter
@@ -471,39 +491,41 @@ class Tensor(Conversions):
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
+    def __copy__(self) -> Tensor:
+        return shallow_copy(self)
+
     def __deepcopy__(self, memo: dict[Any, Any]) -> Tensor:
-        if not self.is_leaf:
-            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
-                               "protocol at the moment. If you were attempting to deepcopy a module, this may be "
-                               "because of a torch.nn.utils.weight_norm usage, see "
-                               "https://github.com/pytorch/pytorch/pull/103001")  # fmt: skip
-        known = memo.get(id(self))
-        if known is not None:
-            return known  # type: ignore[no-any-return]
-        made = object.__new__(type(self))
-        memo[id(self)] = made
-        made._value = constant(self._value)
-        if self._value.spec.wants:
-            want_grad(made)
-        if self._grad is not None:
-            made._grad = copy.deepcopy(self._grad, memo)
-        return made
+        return deep_copy(self, memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return (_rebuild, (type(self), np.array(trace.force(self._value)), self.dtype, self.requires_grad))
+        return reduced(self)
+
+    @staticmethod
+    def _make_subclass(cls: Any, data: Tensor, require_grad: Any = False) -> Any:
+        made = sharing.detach(data)
+        made.__class__ = cls
+        want_grad(made, require_grad is True)
+        return made
+
+    def as_subclass(self, cls: Any) -> Any:
+        """Return a view of this tensor of the class ``cls``, derived from ``Tensor``; gradients flow through it."""
+        made = self.view(self.shape)
+        made.__class__ = cls
+        return made
+
+
+def _real(number: Any, kind: str) -> Any:
+    """Return the real part of ``number``, which must be all of it."""
+    if isinstance(number, complex):
+        if number.imag:
+            raise RuntimeError(f"value cannot be converted to type {kind} without overflow")
+        return number.real
+    return number
 
 
 def _type_word(dtype: DType) -> str:
     return {"float32": "float", "float64": "double", "float16": "c10::Half", "int64": "long int"}.get(
         dtype.name, dtype.name)
-
-
-def _rebuild(cls: type[Tensor], array: np.ndarray[Any, Any], dtype: DType, wants: bool) -> Tensor:
-    made = object.__new__(cls)
-    made._value = concrete(array, aval(array.shape, dtype))
-    if wants:
-        want_grad(made)
-    return made
 
 
 register(Tensor)

@@ -241,8 +241,8 @@ def _duplicates(state: dict[str, Tensor], preferred: set[str]) -> dict[str, list
         if not whole:
             raise RuntimeError(
                 "Error while trying to find names to remove to save state dict, but found no suitable name to keep for "
-                f"saving amongst: {set(names)}. None is covering the entire storage. Refusing to save/load the model since "
-                "you could be storing much more memory than needed.")
+                f"saving amongst: {set(names)}. None is covering the entire storage. Refusing to save/load the model "
+                "since you could be storing much more memory than needed.")
         kept = next((n for n in whole if n in preferred), whole[0])
         found[kept] = [n for n in names if n != kept]
     return found
@@ -260,27 +260,27 @@ def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
     shared = _shared(tensors)
     if shared:
         raise RuntimeError(
-            "Some tensors share memory, this will lead to duplicate memory on disk and potential differences when loading "
-            f"them again: {[set(names) for names in shared]}. A potential way to correctly save your model is to use "
-            "`save_model`. More information at https://huggingface.co/docs/safetensors/torch_shared_tensors")
+            "Some tensors share memory, this will lead to duplicate memory on disk and potential differences when "
+            f"loading them again: {[set(names) for names in shared]}. A potential way to correctly save your model is "
+            "to use `save_model`. More information at https://huggingface.co/docs/safetensors/torch_shared_tensors")
     found = {}
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES.values():
             raise UnsupportedError(f"the safetensors format has no {tensor.dtype}: save {name!r} as another dtype")
         if not tensor.is_contiguous():
             raise ValueError(
-                f"You are trying to save a non contiguous tensor: `{name}` which is not allowed. It either means you are "
-                "trying to save tensors which are reference of each other in which case it's recommended to save only the "
-                "full tensors, and reslice at load time, or simply call `.contiguous()` on your tensor to pack it before "
-                "saving.")
+                f"You are trying to save a non contiguous tensor: `{name}` which is not allowed. It either means you "
+                "are trying to save tensors which are reference of each other in which case it's recommended to save "
+                "only the full tensors, and reslice at load time, or simply call `.contiguous()` on your tensor to "
+                "pack it before saving.")
         found[name] = np.ascontiguousarray(force(tensor._value)).reshape(tuple(tensor.shape))
     return found
 
 
 def _described(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
     spec = _library().TensorSpec  # it points into the arrays, which the caller holds
-    return {name: spec(dtype=array.dtype.name, shape=list(array.shape), data_ptr=array.ctypes.data, data_len=array.nbytes)
-            for name, array in arrays.items()}  # fmt: skip
+    return {name: spec(dtype=array.dtype.name, shape=list(array.shape), data_ptr=array.ctypes.data,
+                       data_len=array.nbytes) for name, array in arrays.items()}  # fmt: skip
 
 
 def _tensor(name: str, shape: Any, data: Any, device: Device) -> Tensor:

@@ -74,8 +74,8 @@ def nans_that_go_nowhere(torch, note):
 
 @program
 def of_a_function(torch, note):
-    function = type("Mine", (torch.autograd.Function,), {
-        "forward": staticmethod(lambda ctx, x: x * 2), "backward": staticmethod(lambda ctx, g: g * float("nan"))})  # fmt: skip
+    names = {"forward": staticmethod(lambda ctx, x: x * 2), "backward": staticmethod(lambda ctx, g: g * float("nan"))}
+    function = type("Mine", (torch.autograd.Function,), names)
     with detecting(torch):
         function.apply(leaf(torch)).sum().backward()
 

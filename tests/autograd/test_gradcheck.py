@@ -19,14 +19,16 @@ def doubles(torch, *values, wants=True):
 
 
 def bad(torch, factor=3.0):
-    return type("Bad", (torch.autograd.Function,), {
-        "forward": staticmethod(lambda ctx, x: x * 2), "backward": staticmethod(lambda ctx, g: g * factor)}).apply  # fmt: skip
+    names = {"forward": staticmethod(lambda ctx, x: x * 2), "backward": staticmethod(lambda ctx, g: g * factor)}
+    return type("Bad", (torch.autograd.Function,), names).apply
 
 
 CASES = {
     "one": lambda t: t.autograd.gradcheck(lambda x: x.sin() * x, doubles(t)),
-    "two": lambda t: t.autograd.gradcheck(lambda x, y: (x * y, (x - y).exp().sum()), (doubles(t), doubles(t, 1.0, 2.0))),
-    "constant_input": lambda t: t.autograd.gradcheck(lambda x, y: x * y, (doubles(t), doubles(t, 1.0, 2.0, wants=False))),
+    "two": lambda t: t.autograd.gradcheck(lambda x, y: (x * y, (x - y).exp().sum()),
+                                          (doubles(t), doubles(t, 1.0, 2.0))),
+    "constant_input": lambda t: t.autograd.gradcheck(lambda x, y: x * y,
+                                                     (doubles(t), doubles(t, 1.0, 2.0, wants=False))),
     "no_gradient": lambda t: t.autograd.gradcheck(lambda x: x.detach() * 0 + 1, doubles(t)),
     "detached": lambda t: t.autograd.gradcheck(lambda x: x.detach() * 2, doubles(t)),
     "none_wanted": lambda t: t.autograd.gradcheck(lambda x: x * 2, doubles(t, wants=False)),

@@ -171,8 +171,8 @@ def test_eager_mode_gives_the_same(n):
     lazy = run()
     with torch.eager():
         eager = run()
-    np.testing.assert_allclose(lazy[0], eager[0], rtol=1e-6)
-    np.testing.assert_allclose(lazy[1], eager[1], rtol=1e-6)
+    np.testing.assert_allclose(lazy[0], eager[0], rtol=1e-6, atol=1e-7)  # one program rounds otherwise than four
+    np.testing.assert_allclose(lazy[1], eager[1], rtol=1e-6, atol=1e-7)
 
 
 def test_parameters_are_donated_after_a_read_between_forward_and_backward():

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import samples_elements  # noqa: F401 (enters its samples)
 import samples_functions  # noqa: F401
+import samples_matrices  # noqa: F401
 from samples import REGISTRY, Const, Dtype, Sample
 
 from tracegrad._ops._declare import table

@@ -343,7 +343,9 @@ UNCERTAIN = {"empty", "empty_like", "new_empty"}
 COMPOSED = {"einsum", "meshgrid", "bilinear", "repeat_interleave", "atleast_3d", "tensordot", "kron", "tensor_split"}
 #: Ops of the table without samples, and why.
 WITHOUT = {
-    "from_numpy": "its argument is an array; tests/test_interop.py",
+    "from_numpy": "its argument is an array; tests/interop/test_numpy.py",
+    "frombuffer": "its argument is bytes; tests/interop/test_numpy.py",
+    "from_file": "its argument is a path; tests/interop/test_numpy.py",
     **dict.fromkeys(("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli",
                      "multinomial", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "dropout1d",
                      "dropout2d"),

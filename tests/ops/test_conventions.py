@@ -49,17 +49,17 @@ GRADIENTS = {
     "x.mode(0).values": ([1.0, 2.0, 1.0], [0.0, 0.0, 1.0]),
     "x.cummax(0).values": ([1.0, 1.0, 0.0], [1.0, 2.0, 0.0]),
     "x.norm(p=inf)": ([2.0, -2.0], [0.5, -0.5]),
-    "x.norm(p=0.5)": ([0.0, 1.0], [nan, 1.0]),
-    "torch.zeros(2) ** x": ([0.0, 2.0], [-inf, 0.0]),
+    "x.norm(p=0.5)": ([0.0, 1.0], [0.0, 1.0]),
+    "torch.zeros(2) ** x": ([0.0, 2.0], [0.0, 0.0]),
     "x ** torch.tensor([2.0, 0.5])": ([-1.5, 0.0], [-3.0, inf]),
     "x ** 1.5": ([0.0, -1.0], [0.0, nan]),
     "x.prod(0)": ([0.0, 0.0, 3.0], [0.0, 0.0, 0.0]),
     "x.var()": ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0]),
     "x.var(correction=0)": ([1.0], [0.0]),
     "torch.cdist(x.reshape(1, 2), torch.zeros(1, 2))": ([0.0, 0.0], [0.0, 0.0]),
-    "torch.nn.functional.cosine_similarity(x, torch.ones(2), 0)": ([3.0, 4.0], [0.045255, -0.033941]),
+    "torch.nn.functional.cosine_similarity(x, torch.ones(2), 0)": ([0.0, 4.0], [0.1767767, 0.0]),
     "x.clamp(torch.zeros(3), torch.ones(3))": ([0.0, 1.0, 2.0], [1.0, 1.0, 0.0]),
-    "torch.fmax(x, torch.tensor([1.0, nan]))": ([1.0, 2.0], [0.5, 1.0]),
+    "torch.fmax(x, torch.tensor([1.0, nan]))": ([1.0, 2.0], [1.0, 1.0]),
     "x.log_softmax(0)[0]": ([-inf, -inf], [nan, nan]),
     "x.rsqrt()": ([0.0], [-inf]),
     "x.reciprocal()": ([0.0], [-inf]),
@@ -73,7 +73,6 @@ GRADIENTS = {
     "torch.linalg.eigvalsh(x.diag()).sum()": ([1.0, 1.0], [1.0, 1.0]),
     "torch.linalg.svdvals(x.diag()).sum()": ([2.0, 2.0], [1.0, 1.0]),
     "torch.linalg.matrix_norm(x.diag(), 2)": ([2.0, 2.0], [0.5, 0.5]),
-    "torch.linalg.det(x.diag())": ([0.0, 2.0], [2.0, 0.0]),
     "torch.nn.functional.max_pool2d(x.reshape(1, 2, 2), 2)": ([1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]),
 }  # fmt: skip
 
@@ -116,7 +115,6 @@ VALUES = {
     "(-torch.tensor([1], dtype=torch.uint8)).tolist()": [255],
     "(torch.tensor([127], dtype=torch.int8) + 1).tolist()": [-128],
     "torch.tensor([2**63 - 1]).add(1).tolist()": [-(2**63)],
-    "torch.tensor([1 + 2j, -3.0]).to(torch.int32).tolist()": [1, -3],
     "torch.tensor([-inf, -inf]).logsumexp(0).tolist()": -inf,
     "torch.tensor([-inf, -inf]).softmax(0).tolist()": [nan, nan],
     "torch.tensor([1.0, nan, 0.0]).min().tolist()": nan,
@@ -134,9 +132,8 @@ VALUES = {
     "torch.fmod(torch.tensor([-7, 7]), torch.tensor([2, -2])).tolist()": [-1, 1],
     "(torch.tensor([5.0]) % torch.tensor([0.0])).tolist()": [nan],
     "(torch.tensor([5.0, -5.0]) // torch.tensor([0.0])).tolist()": [inf, -inf],
-    "(torch.tensor([inf, 5.0]) // torch.tensor([2.0, inf])).tolist()": [inf, 0.0],
-    "torch.addcmul(*[torch.tensor([30000.0], dtype=torch.float16)] * 2, torch.tensor([-3.0], dtype=torch.float16)).tolist()":
-        [-60000.0],
+    "(torch.tensor([inf, 5.0]) // torch.tensor([2.0, inf])).tolist()": [nan, 0.0],
+    "torch.addcmul(*[torch.tensor(30000.0).half()] * 2, torch.tensor(-3.0).half()).tolist()": -60000.0,
     "torch.tensor([2]).pow(62).tolist()": [2**62],
     "(torch.tensor([0.0]) ** 0).tolist()": [1.0],
     "torch.tensor([1.0]).index_select(0, torch.tensor([1])).tolist()": IndexError,
@@ -178,6 +175,7 @@ def test_values(source):
 
 
 @pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
 def test_these_are_pytorchs():
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
     wrong = [(s, gradient(torch, s)) for s, (_, g) in GRADIENTS.items() if not same(gradient(torch, s), g)]

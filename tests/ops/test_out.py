@@ -112,7 +112,8 @@ def test_behaves_as_in_pytorch():
 def test_every_op_that_has_it_in_pytorch_has_it_here():
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
     documented = [n for n in table if "out=None" in (theirs(torch, n).__doc__ or "")]
-    assert sorted(set(documented) - set(NAMES)) == []
+    mistaken = {"from_file", "hamming_window"}  # documented so, but it is refused
+    assert sorted(set(documented) - set(NAMES) - mistaken) == []
 
 
 def test_writes_what_the_op_returns():

@@ -20,8 +20,8 @@ NUMBERS = (True, 2, 2.5, 2 + 1j)
 OPS = {
     **{n: n for n in (
         "add sub mul div true_divide floor_divide remainder fmod pow float_power eq ne lt le gt ge bitwise_and "
-        "bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift xlogy copysign logical_and logical_or logical_xor "
-        "atan2 hypot logaddexp logaddexp2 maximum minimum fmax fmin heaviside isclose").split()},
+        "bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift xlogy copysign logical_and logical_or "
+        "logical_xor atan2 hypot logaddexp logaddexp2 maximum minimum fmax fmin heaviside isclose").split()},
     "floor": lambda torch, a, b: torch.div(a, b, rounding_mode="floor"),
     "trunc": lambda torch, a, b: torch.div(a, b, rounding_mode="trunc"),
     "add alpha": lambda torch, a, b: torch.add(a, b, alpha=2),

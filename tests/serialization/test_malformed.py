@@ -21,7 +21,8 @@ from tracegrad.serialization._pickler import Pickler
 #: What `load` may raise for a bad file.
 CLEAR = (pickle.UnpicklingError, RuntimeError, EOFError)
 
-GOOD = {"w": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], "row": [3.0, 4.0, 5.0], "i": [7, 8], "n": 3, "s": "text", "z": (1, None)}
+GOOD = {"w": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], "row": [3.0, 4.0, 5.0], "i": [7, 8], "n": 3, "s": "text",
+        "z": (1, None)}  # fmt: skip
 
 
 def good_object() -> dict[str, Any]:
@@ -106,7 +107,8 @@ def test_flipped_bytes_in_archives(mask):
 
 @pytest.mark.parametrize("mask", [0xFF, 0x01, 0x80])
 def test_flipped_bytes_in_old_files(mask):
-    for at in range(mask % 7, len(OLD), 7):  # there is no checksum: other numbers may come out, but nothing else may happen
+    # There is no checksum: other numbers may come out, but nothing else may happen.
+    for at in range(mask % 7, len(OLD), 7):
         data = bytearray(OLD)
         data[at] ^= mask
         read(bytes(data))
@@ -180,10 +182,14 @@ ARCHIVES = {
     "a long storage": changed(data__0=bytes(1000)), "an unknown byte order": changed(byteorder=b"middle"),
     "an empty byte order": changed(byteorder=b""), "compressed": packed(zipfile.ZIP_DEFLATED), "a bomb": bomb(),
     "a record twice": twice(), "two folders": packed(0, more=[("../x", b"")]).replace(b"archive/../x", b"brchive/../x"),
-    "a huge record": patched(20, 4, 0xFFFFFFF0), "two sizes": patched(24, 4, 5), "an offset beyond": patched(42, 4, 2**31),
-    "an offset of another": patched(42, 4, 1), "encrypted": patched(8, 2, 0x801), "unknown compression": patched(10, 2, 99),
-    "another checksum": patched(16, 4, 12345), "a long name": patched(28, 2, 60000), "a long comment": patched(32, 2, 60000),
-    "a zip64 mark without its field": patched(24, 4, 0xFFFFFFFF), "TorchScript": archive({**records(), "constants.pkl": b""}),
+    "a huge record": patched(20, 4, 0xFFFFFFF0), "two sizes": patched(24, 4, 5),
+    "an offset beyond": patched(42, 4, 2**31),
+    "an offset of another": patched(42, 4, 1), "encrypted": patched(8, 2, 0x801),
+    "unknown compression": patched(10, 2, 99),
+    "another checksum": patched(16, 4, 12345), "a long name": patched(28, 2, 60000),
+    "a long comment": patched(32, 2, 60000),
+    "a zip64 mark without its field": patched(24, 4, 0xFFFFFFFF),
+    "TorchScript": archive({**records(), "constants.pkl": b""}),
     "a directory of 4 GB": ZIP[:-10] + b"\xff" * 4 + ZIP[-6:],
     "a directory elsewhere": ZIP[:-6] + b"\xff" * 4 + ZIP[-2:],
     "an overlap": ZIP.replace(b"archive/data/1", b"archive/data/0"),
@@ -245,8 +251,8 @@ def storage(key: str = "0", count: bytes = integer(6), kind: bytes = name("torch
     return b"(" + text(word) + kind + text(key) + place + count + b"tQ"
 
 
-def tensor(size: bytes = ints(2, 3), stride: bytes = ints(3, 1), offset: bytes = integer(0), stored: bytes | None = None,
-           wants: bytes = b"\x89", more: bytes = b"") -> bytes:  # fmt: skip
+def tensor(size: bytes = ints(2, 3), stride: bytes = ints(3, 1), offset: bytes = integer(0),
+           stored: bytes | None = None, wants: bytes = b"\x89", more: bytes = b"") -> bytes:  # fmt: skip
     stored = storage() if stored is None else stored
     return call("torch._utils._rebuild_tensor_v2", stored, offset, size, stride, wants,
                 call("collections.OrderedDict"), more)  # fmt: skip
@@ -293,7 +299,8 @@ CODE = {
                                  name("torch.Tensor"), b"(" + storage() + integer(0) + ints(6) + ints(1) + b"\x89}t",
                                  b"}" + text("backward") + integer(1) + b"s"),
     "a tensor of a class": call("torch._tensor._rebuild_from_type_v2", name("torch._utils._rebuild_tensor_v2"),
-                                name("torch.Size"), b"(" + storage() + integer(0) + ints(6) + ints(1) + b"\x89}t", b"}"),
+                                name("torch.Size"), b"(" + storage() + integer(0) + ints(6) + ints(1) + b"\x89}t",
+                                b"}"),
     "a class called": call("torch.Tensor", integer(10**12)),
     "a tensor called": tensor() + b")R",
     "a list called": b"])R",

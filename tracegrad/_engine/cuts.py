@@ -21,7 +21,7 @@ from typing import Any
 from tracegrad._config import config
 from tracegrad._engine.trie import LEAF, OP, Node
 
-#: From this many operations on, or with this many bytes of leaves, a loop is looked for; and again after as many operations.
+#: From how many operations on, or how many bytes of leaves, a loop is looked for; and after how many more again.
 _LONG, _HEAVY, _AGAIN = 256, 256 << 20, 64
 
 #: What stands before an op: its own class and those of the two ops before it.
@@ -143,4 +143,4 @@ def compiled(path: Sequence[Node], where: Any) -> None:
 def clear() -> None:
     """Forget every loop."""
     for known in (_data_loops, _other_loops, _joins, _endings):
-        known.clear()  # type: ignore[attr-defined]
+        known.clear()

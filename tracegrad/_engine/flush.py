@@ -28,7 +28,7 @@ import numpy as np
 
 from tracegrad._engine import checks, cuts, report, sites, trie, wide
 from tracegrad._engine import program as programs
-from tracegrad._engine.program import LEAF_ARRAY, OUTPUT, Program
+from tracegrad._engine.program import OUTPUT, Program
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
 from tracegrad._engine.trie import Node
@@ -274,5 +274,7 @@ def _arguments(program: Program, leaves: list[Value]) -> list[Any]:
         if shared:
             with jax.enable_x64(True):
                 for i in shared:
-                    arrays[i] = arrays[i].copy()
+                    array = arrays[i]
+                    bundled = isinstance(array, tuple)
+                    arrays[i] = tuple(a.copy() for a in array) if bundled else array.copy()
     return arrays

@@ -122,7 +122,7 @@ def _refuse_numbers(rule: Rule, operands: list[Aval | Number]) -> None:
     for i, (operand, what) in enumerate(zip(operands, getattr(rule, "__annotations__", {}).values())):
         if what == "Aval" and isinstance(operand, Number):
             frame = sys._getframe()
-            while frame.f_back is not None and frame.f_globals["__name__"].startswith("tracegrad._engine."):
+            while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("tracegrad._engine."):
                 frame = frame.f_back
             op = frame.f_code  # the op's own function
             raise TypeError(f"{op.co_name}(): argument '{op.co_varnames[i]}' (position {i + 1}) must be Tensor, not "

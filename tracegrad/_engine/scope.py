@@ -341,6 +341,15 @@ def scopes() -> Iterator[Scope]:
         around = around.outer
 
 
+def mapped_level(value: Value) -> int:
+    """Return which of the nested `vmap` makes ``value`` differ from lane to lane, counted from 1; 0 where none does."""
+    holder = value.trace
+    if value.array is None and isinstance(holder, Scope) and holder.size is not None and holder.is_mapped(value.slot):
+        around = [s for s in scopes() if s.size is not None]
+        return len(around) - around.index(holder) if holder in around else 0
+    return 0
+
+
 @contextmanager
 def outside_all() -> Iterator[None]:
     """Record outside of every scope meanwhile."""

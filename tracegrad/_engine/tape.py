@@ -221,11 +221,11 @@ def steps(path: Sequence[Node], needed: set[int], differentiated: set[int]) -> l
 
 def ends(node: Node, slot: int) -> tuple[int, ...]:
     """Return the leaves and variables in which the tape of ``slot`` ends, at ``node``; worked out once."""
-    if node.ends is None:
-        node.ends = {}
-    found = node.ends.get(slot)
+    if node.known is None:
+        node.known = {}
+    found = node.known.get(slot)
     if found is None:
-        found = node.ends[slot] = tuple(reach(node.path(), (slot,))[1])
+        found = node.known[slot] = tuple(reach(node.path(), (slot,))[1])
     return found
 
 

@@ -49,7 +49,7 @@ class Node:
     __slots__ = (
         "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
         "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
-        "where", "programs", "pull", "stamp", "real", "weight", "bytes", "counts", "bodies", "ends",
+        "where", "programs", "pull", "stamp", "real", "weight", "bytes", "counts", "bodies", "known",
     )  # fmt: skip
     parent: Node | None
     key: Any
@@ -78,7 +78,7 @@ class Node:
     real: Node  # itself; an immediate trace's node has the trie's own node here
     counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
     bodies: dict[tuple[int, ...], Body] | None  # of a scope that ended here, by the slots that were its outputs
-    ends: dict[int, tuple[int, ...]] | None  # see `tape.ends`
+    known: dict[Any, Any] | None  # what backwards worked out about this history
     bytes: int  # of the leaves that entered
     weight: int  # operations since the root, a segment's pullback counted with all of its own
 
@@ -106,7 +106,7 @@ class Node:
         self.stamp = 0
         self.counts = None
         self.bodies = None
-        self.ends = None
+        self.known = None
         self.real = self
         self.weight = parent.weight if parent else 0
         self.bytes = parent.bytes if parent else 0

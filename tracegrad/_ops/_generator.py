@@ -137,7 +137,7 @@ def draw(generator: Generator | None) -> tuple[Any, Input]:
 def _op_name() -> str:
     """Return the name of the op that draws."""
     frame = sys._getframe()
-    while frame.f_back is not None and frame.f_back.f_globals["__name__"].startswith("tracegrad._ops."):
+    while frame.f_back is not None and frame.f_back.f_globals.get("__name__", "").startswith("tracegrad._ops."):
         frame = frame.f_back
     return frame.f_code.co_name
 

@@ -92,9 +92,11 @@ def failed(output: int, matrix: Aval, text: str, error: type[Exception] = LinAlg
         count *= size
 
     def find(operands: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, Any]:
+        if not count:
+            return False, 0
         info = outputs[output].reshape(-1).astype(jnp.int64)
         place = jnp.argmax(info != 0)
-        return (info != 0).any(), (info[place] * count + place) if count else 0
+        return (info != 0).any(), info[place] * count + place
 
     def make(what: int) -> Exception:
         i, place = divmod(what, count)
@@ -122,12 +124,13 @@ def diagonals(v: Any) -> Any:
 
 
 def conjugated(backward: Callable[..., Any]) -> Callable[[Any, Any], tuple[Any, ...]]:
-    """Return a backward of one operand, written for PyTorch's gradients, in JAX's."""
+    """Return a backward, of one operand or a tuple of them, written for PyTorch's gradients, in JAX's."""
 
     def run(saved: Any, cotangents: Any) -> tuple[Any, ...]:
         many = isinstance(cotangents, tuple)
         given = tuple(map(_conj, cotangents)) if many else _conj(cotangents)
-        return (_conj(backward(saved, given)),)
+        found = backward(saved, given)
+        return tuple(map(_conj, found)) if isinstance(found, tuple) else (_conj(found),)
 
     return run
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from tracegrad._dtype import DType, type_name
 from tracegrad._engine import trace
 from tracegrad._handle import Handle, resize, write
 from tracegrad._ops._declare import cast_rule
 from tracegrad._ops._opmath import c_name
+
+R = TypeVar("R")
 
 #: Ops whose ``out`` must have the dtype of the result; into others it is converted, as by an in-place op.
 _EXACT = frozenset("""
@@ -32,7 +34,7 @@ _EXACT = frozenset("""
     """.split())
 
 
-def into(out: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def into(out: Any, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
     """Write the result of ``function(*args, **kwargs)`` into ``out``, a tensor or as many as there are results.
 
     A tensor of another shape is resized, with a warning unless it is empty or the op makes one from nothing. An op
@@ -48,7 +50,7 @@ def into(out: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> A
             raise RuntimeError(f"dtype {type_name(asked)} does not match dtype of out parameter "
                                f"({type_name(out.dtype)})")
         kwargs["dtype"] = out.dtype
-    result = function(*args, **kwargs)
+    result: Any = function(*args, **kwargs)
     several = isinstance(result, tuple)
     outs, results = (out, result) if several else ((out,), (result,))
     if several and (not isinstance(out, (tuple, list)) or len(out) != len(result)):
@@ -64,8 +66,8 @@ def into(out: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     for to, x in zip(outs, results):
         _fill(to, x, warn=not creates)
     if not several:
-        return out
-    return type(result)(*out) if hasattr(result, "_fields") else tuple(out)
+        return out  # type: ignore[no-any-return]
+    return type(result)(*out) if hasattr(result, "_fields") else tuple(out)  # type: ignore[return-value]
 
 
 def _check_dtype(name: str, found: DType, wanted: DType) -> None:

@@ -92,6 +92,15 @@ def broadcast(*operands: Operand) -> tuple[int, ...]:
     return tuple(result)
 
 
+def unbroadcast(ct: Any, of: Operand) -> Any:
+    """Return the cotangent of an operand that was broadcast, in its own dtype; None where it takes none."""
+    if isinstance(of, Number) or not of.dtype.is_inexact:
+        return None
+    extra = ct.ndim - of.ndim
+    axes = (*range(extra), *(i + extra for i, n in enumerate(of.shape) if n == 1 and ct.shape[i + extra] != 1))
+    return ct.sum(axes).reshape(of.shape).astype(of.dtype.np)
+
+
 # -- dims --------------------------------------------------------------------------------------------------------------
 
 

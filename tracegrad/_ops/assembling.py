@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def column_stack(tensors: Sequence[Tensor], *, out: Tensor | None = None) -> Tensor:
     """Return matrices, and vectors as columns, joined along their second dim."""
     if out is not None:
-        return into(out, column_stack, tensors)  # type: ignore[no-any-return]
+        return into(out, column_stack, tensors)
     return cat([reshape(x, (x.shape.numel(), 1)) if x.ndim <= 1 else x for x in tensors], 1)
 
 

@@ -51,8 +51,8 @@ def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, r
     if size == 0 or count == 0:
         raise ValueError(f"both buffer length ({size}) and count ({count}) must not be 0")
     if not 0 <= offset < size:
-        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) "
-                         "minus 1")
+        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} "
+                         "bytes) minus 1")
     if count > 0 and offset + count * each > size:
         raise ValueError(f"requested buffer length ({count} * {each} bytes) after offset ({offset} bytes) must not be "
                          f"greater than actual buffer length ({size} bytes)")
@@ -100,7 +100,8 @@ def asarray(obj: Any, *, dtype: DType | None = None, device: DeviceLike = None, 
 
 @op(method=False)
 def from_file(filename: str | os.PathLike[str], shared: bool | None = None, size: int = 0, *,
-              dtype: DType | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
+              dtype: DType | None = None, device: DeviceLike = None,
+              requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Return a vector of the first ``size`` elements of a file.
 
     Raises:
@@ -110,8 +111,8 @@ def from_file(filename: str | os.PathLike[str], shared: bool | None = None, size
     See https://docs.pytorch.org/docs/stable/generated/torch.from_file.html
     """
     if shared:
-        raise UnsupportedError("from_file: shared=True would write what is done to the tensor to the file, which is not "
-                               "supported. Read it, and write it with save() or numpy's tofile()")
+        raise UnsupportedError("from_file: shared=True would write what is done to the tensor to the file, which is "
+                               "not supported. Read it, and write it with save() or numpy's tofile()")
     to = dtype or _dtype.get_default_dtype()
     needed = size * to.itemsize
     with open(filename, "rb") as file:
@@ -122,6 +123,5 @@ def from_file(filename: str | os.PathLike[str], shared: bool | None = None, size
 
 
 def _elements(data: bytes, dtype: DType) -> np.ndarray[Any, Any]:
-    if dtype is _dtype.bool_:
-        return np.frombuffer(data, np.uint8) != 0
-    return np.frombuffer(data, dtype.np)
+    found: np.ndarray[Any, Any] = np.frombuffer(data, np.uint8)
+    return found.astype(np.bool_) if dtype is _dtype.bool_ else found.view(dtype.np)

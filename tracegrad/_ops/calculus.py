@@ -34,7 +34,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
         tensor([3, 5])
     """
     if out is not None:
-        return into(out, diff, input, n, dim, prepend, append)  # type: ignore[no-any-return]
+        return into(out, diff, input, n, dim, prepend, append)
     if input.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     parts = [x for x in (prepend, input, append) if x is not None]
@@ -106,14 +106,19 @@ def _trapezoid(y: Aval, x: Any, name: str, d: int) -> Lowering:
         if of.__class__ is Aval and of.dtype.name == "bool":
             raise RuntimeError(f"{name}: received a bool input for `{what}`, but bool is not supported")
     dtype = rules.to_float(rules.result_type((y, x)))
-    if given and x.ndim and x.ndim < y.ndim and x.shape[-1] != y.shape[axis]:
+    if given and not x.ndim and y.shape[axis] > 1:
+        raise RuntimeError(f"The size of tensor a ({y.shape[axis] - 1}) must match the size of tensor b (0) at "
+                           f"non-singleton dimension {axis}")
+    if given and x.ndim == 1 and x.shape[0] != y.shape[axis]:
         raise RuntimeError(f"{name}: There must be one `x` value for each sample point")
 
     def fn(a: Any, at: Any) -> Any:
         a = jnp.moveaxis(a.astype(dtype.np), axis, -1)
         step = rules.cast(at, dtype)
         if given:
-            step = jnp.diff(step if step.ndim < a.ndim else jnp.moveaxis(step, axis, -1)) if step.ndim else 0 * step
+            if step.ndim > 1:
+                step = jnp.moveaxis(step.reshape((1,) * (a.ndim - step.ndim) + step.shape), axis, -1)
+            step = jnp.diff(step) if step.ndim else step
         area = step * (a[..., 1:] + a[..., :-1]) / 2
         if name == "trapezoid":
             return jnp.sum(area, -1)

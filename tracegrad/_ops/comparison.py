@@ -53,7 +53,7 @@ def lt(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> 
     """Return where ``input < other``."""
     if out is not None:
         return into(out, lt, input, other)
-    return binary(_ordering, jnp.less, input, other)  # type: ignore[no-any-return]
+    return binary(ordering, jnp.less, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
@@ -61,7 +61,7 @@ def le(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> 
     """Return where ``input <= other``."""
     if out is not None:
         return into(out, le, input, other)
-    return binary(_ordering, jnp.less_equal, input, other)  # type: ignore[no-any-return]
+    return binary(ordering, jnp.less_equal, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
@@ -69,7 +69,7 @@ def gt(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> 
     """Return where ``input > other``."""
     if out is not None:
         return into(out, gt, input, other)
-    return binary(_ordering, jnp.greater, input, other)  # type: ignore[no-any-return]
+    return binary(ordering, jnp.greater, input, other)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
@@ -77,13 +77,14 @@ def ge(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> 
     """Return where ``input >= other``."""
     if out is not None:
         return into(out, ge, input, other)
-    return binary(_ordering, jnp.greater_equal, input, other)  # type: ignore[no-any-return]
+    return binary(ordering, jnp.greater_equal, input, other)  # type: ignore[no-any-return]
 
 
 _SHORT = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
 
 
-def _ordering(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+def ordering(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """The rule of comparisons that complex numbers do not have."""
     refuse(f"{_SHORT[fn.__name__]}_cpu", rules.result_type((a, b)), COMPLEX)
     return rules.comparison(a, b, fn)
 

@@ -84,7 +84,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
     Where both are equal, the least and the greatest element are taken. The last bin includes its end.
     """
     if out is not None:
-        return into(out, histc, input, bins, min, max)  # type: ignore[no-any-return]
+        return into(out, histc, input, bins, min, max)
     return record(_histc, (bins, float(min), float(max)), input)  # type: ignore[no-any-return]
 
 
@@ -143,7 +143,7 @@ def histogram(input: Tensor, bins: Any, *, range: Sequence[float] | None = None,
         out: where to write both.
     """
     if out is not None:
-        return into(out, histogram, input, bins, range=range, weight=weight, density=density)  # type: ignore[no-any-return]
+        return into(out, histogram, input, bins, range=range, weight=weight, density=density)
     ends = (0.0, 0.0) if range is None else (float(range[0]), float(range[1]))
     given = [x for x in (bins, weight) if isinstance(x, Handle)]
     count = None if isinstance(bins, Handle) else bins
@@ -199,7 +199,7 @@ def searchsorted(sorted_sequence: Tensor, input: Tensor | float, *, out_int32: b
     """
     if out is not None:
         return into(out, searchsorted, sorted_sequence, input, out_int32=out_int32, right=right, side=side,
-                    sorter=sorter)  # type: ignore[no-any-return]  # fmt: skip
+                    sorter=sorter)  # fmt: skip
     given = () if sorter is None else (sorter,)
     params = (out_int32, right, side)
     return record(_searchsorted, params, sorted_sequence, input, *given)  # type: ignore[no-any-return]
@@ -210,7 +210,7 @@ def bucketize(input: Tensor | float, boundaries: Tensor, *, out_int32: bool = Fa
               out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the number of the bucket between sorted ``boundaries`` that each element of ``input`` is in."""
     if out is not None:
-        return into(out, bucketize, input, boundaries, out_int32=out_int32, right=right)  # type: ignore[no-any-return]
+        return into(out, bucketize, input, boundaries, out_int32=out_int32, right=right)
     if boundaries.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     return record(_searchsorted, (out_int32, right, None), boundaries, input)  # type: ignore[no-any-return]
@@ -246,7 +246,7 @@ def _searchsorted(rows: Aval, x: Any, *rest: Any) -> Lowering:
             return jnp.zeros(v.shape, out)
         if a.ndim == 1:
             return jnp.searchsorted(a, v, side=where).astype(out)
-        found = jax.vmap(lambda row, of: jnp.searchsorted(row, of, side=where))
+        found: Any = jax.vmap(lambda row, of: jnp.searchsorted(row, of, side=where))
         shape = v.shape
         return found(a.reshape(-1, a.shape[-1]), v.reshape(-1, shape[-1])).reshape(shape).astype(out)
 
@@ -264,7 +264,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
         tensor([False,  True,  True])
     """
     if out is not None:
-        return into(out, isin, elements, test_elements, assume_unique=assume_unique, invert=invert)  # type: ignore[no-any-return]
+        return into(out, isin, elements, test_elements, assume_unique=assume_unique, invert=invert)
     return record(_isin, (invert,), elements, test_elements)  # type: ignore[no-any-return]
 
 

@@ -198,7 +198,7 @@ def _host(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
         return _slowly(data, dtype)
     if isinstance(data, (bool, int, float, builtins.complex)):
         return _number(data, dtype)
-    if hasattr(data, "__array__"):
+    if hasattr(data, "__array__") or hasattr(data, "__array_interface__"):
         return _host(np.asarray(data), dtype)
     if isinstance(data, str):
         raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
@@ -210,8 +210,8 @@ def _host(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
 def _check_array(data: Any) -> None:
     """Raise in PyTorch's words where no tensor is made of ``data``, an array."""
     if not data.dtype.isnative:
-        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between byte "
-                         "orders is currently not supported.")
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between "
+                         "byte orders is currently not supported.")
     _dtype.from_np(data.dtype)
     if any(step < 0 for step in data.strides):
         raise ValueError(

@@ -111,7 +111,7 @@ def _dist(a: Aval, b: Aval, p: float) -> Lowering:
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float, *, out: Tensor | None = None) -> Tensor:
     """Return ``input`` with every slice along ``dim`` whose ``p``-norm is above ``maxnorm`` scaled down to it."""
     if out is not None:
-        return into(out, renorm, input, p, dim, maxnorm)  # type: ignore[no-any-return]
+        return into(out, renorm, input, p, dim, maxnorm)
     return record(_renorm, (float(p), dim, float(maxnorm)), input)  # type: ignore[no-any-return]
 
 
@@ -144,7 +144,7 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 
 def _pairwise_distance(a: Aval, b: Aval, eps: Any, p: float, keepdim: bool) -> Lowering:
     rules.broadcast(a, b)
-    dtype = rules.result_type((a, b))
+    dtype = rules.to_float(rules.result_type((a, b)))
 
     def fn(x: Any, y: Any, e: Any) -> Any:
         off = rules.cast(x, dtype) - rules.cast(y, dtype) + jnp.asarray(e).astype(dtype.np)

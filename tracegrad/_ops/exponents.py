@@ -40,7 +40,7 @@ def gcd(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
         tensor([2, 3])
     """
     if out is not None:
-        return into(out, gcd, input, other)  # type: ignore[no-any-return]
+        return into(out, gcd, input, other)
     return record(_divisors, ("gcd",), input, other)  # type: ignore[no-any-return]
 
 
@@ -48,7 +48,7 @@ def gcd(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
 def lcm(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the least common multiples of integers, at least 0."""
     if out is not None:
-        return into(out, lcm, input, other)  # type: ignore[no-any-return]
+        return into(out, lcm, input, other)
     return record(_divisors, ("lcm",), input, other)  # type: ignore[no-any-return]
 
 
@@ -62,7 +62,7 @@ def _divisors(a: Operand, b: Operand, name: str) -> Lowering:
 def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return ``input * 2 ** other``."""
     if out is not None:
-        return into(out, ldexp, input, other)  # type: ignore[no-any-return]
+        return into(out, ldexp, input, other)
     return record(_ldexp, (), input, other)  # type: ignore[no-any-return]
 
 
@@ -84,7 +84,7 @@ def frexp(input: Tensor, *, out: Any = None) -> Frexp:
         tensor([4], dtype=torch.int32)
     """
     if out is not None:
-        return into(out, frexp, input)  # type: ignore[no-any-return]
+        return into(out, frexp, input)
     return Frexp._make(record(_frexp, (), input))
 
 
@@ -106,7 +106,7 @@ def _frexp(x: Aval) -> Lowering:
 def nextafter(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the next floating-point numbers after ``input`` towards ``other``."""
     if out is not None:
-        return into(out, nextafter, input, other)  # type: ignore[no-any-return]
+        return into(out, nextafter, input, other)
     return record(_nextafter, (), input, other)  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,7 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._ops import _matrices as m
+from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
 from tracegrad._ops._matrices import adjoint, conjugated, diagonals, products
 from tracegrad._ops._out import into
@@ -64,7 +65,7 @@ def factor(A: Tensor, *, upper: bool = False, out: Tensor | None = None) -> Tens
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky.html
     """
     if out is not None:
-        return into(out, factor, A, upper=upper)  # type: ignore[no-any-return]
+        return into(out, factor, A, upper=upper)
     return record(_cholesky, ("linalg.cholesky", upper, True), A)[0]  # type: ignore[no-any-return]
 
 
@@ -72,14 +73,14 @@ def factor(A: Tensor, *, upper: bool = False, out: Tensor | None = None) -> Tens
 def cholesky(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return the lower triangular ``L`` of ``A = L @ L.mH``, or its adjoint where ``upper``: `linalg.cholesky`."""
     if out is not None:
-        return into(out, cholesky, input, upper)  # type: ignore[no-any-return]
+        return into(out, cholesky, input, upper)
     return record(_cholesky, ("cholesky", upper, True), input)[0]  # type: ignore[no-any-return]
 
 
 def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False, out: Any = None) -> CholeskyEx:
     """Return the factor, and for each matrix 0, or the order of the leading minor that is not positive-definite."""
     if out is not None:
-        return into(out, cholesky_ex, A, upper=upper, check_errors=check_errors)  # type: ignore[no-any-return]
+        return into(out, cholesky_ex, A, upper=upper, check_errors=check_errors)
     return CholeskyEx._make(record(_cholesky, ("linalg.cholesky_ex", upper, bool(check_errors)), A))
 
 
@@ -153,7 +154,7 @@ def _failed_minor(a: Any, lower: Any) -> Any:
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return ``X`` of ``A @ X = B`` by the Cholesky factor ``L`` of ``A``."""
     if out is not None:
-        return into(out, cholesky_solve, B, L, upper)  # type: ignore[no-any-return]
+        return into(out, cholesky_solve, B, L, upper)
     return record(_cholesky_solve, (upper,), B, L)  # type: ignore[no-any-return]
 
 
@@ -174,7 +175,19 @@ def _cholesky_solve(b: Aval, a: Aval, upper: bool) -> Lowering:
         x = jnp.broadcast_to(x, (*shape, *x.shape[-2:]))
         return _by_factor(x, jnp.broadcast_to(y, (*shape, *y.shape[-2:])), upper)
 
-    return Lowering(fn, name="CholeskySolveBackward0")
+    def forward(y: Any, x: Any) -> tuple[Any, Any]:
+        out = fn(y, x)
+        return out, (x, out)
+
+    def backward(saved: Any, g: Any) -> Any:
+        x, out = saved
+        gy = fn(g, x)
+        common = products(gy, adjoint(out))
+        common = common + adjoint(common)
+        gx = -products(x, common) if upper else -products(common, x)
+        return rules.unbroadcast(gy, b), rules.unbroadcast(gx, a)
+
+    return Lowering(fn, forward, conjugated(backward), "CholeskySolveBackward0")
 
 
 def _by_factor(factor: Any, b: Any, upper: bool) -> Any:
@@ -188,7 +201,7 @@ def _by_factor(factor: Any, b: Any, upper: bool) -> Any:
 def cholesky_inverse(L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse of the matrix whose Cholesky factor is ``L``."""
     if out is not None:
-        return into(out, cholesky_inverse, L, upper)  # type: ignore[no-any-return]
+        return into(out, cholesky_inverse, L, upper)
     return record(_cholesky_inverse, (upper,), L)[0]  # type: ignore[no-any-return]
 
 
@@ -229,7 +242,7 @@ def orthogonal(A: Tensor, mode: str = "reduced", *, out: Any = None) -> QR:
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.qr.html
     """
     if out is not None:
-        return into(out, orthogonal, A, mode)  # type: ignore[no-any-return]
+        return into(out, orthogonal, A, mode)
     q, r = record(_qr, (mode,), A)
     return QR(zeros(0, dtype=A.dtype, device=A.device) if mode == "r" else q, r)
 
@@ -238,7 +251,7 @@ def orthogonal(A: Tensor, mode: str = "reduced", *, out: Any = None) -> QR:
 def qr(input: Tensor, some: bool = True, *, out: Any = None) -> Qr:
     """Return ``Q`` and ``R`` as `linalg.qr` does, complete where not ``some``."""
     if out is not None:
-        return into(out, qr, input, some)  # type: ignore[no-any-return]
+        return into(out, qr, input, some)
     return Qr._make(record(_qr, ("reduced" if some else "complete",), input))
 
 
@@ -272,7 +285,7 @@ def householder_product(A: Tensor, tau: Tensor, *, out: Tensor | None = None) ->
         out: where to write the result.
     """
     if out is not None:
-        return into(out, householder_product, A, tau)  # type: ignore[no-any-return]
+        return into(out, householder_product, A, tau)
     return record(_householder_product, (), A, tau)  # type: ignore[no-any-return]
 
 

@@ -45,7 +45,7 @@ def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = N
         tensor([ 3.+0.j, -1.+0.j])
     """
     if out is not None:
-        return into(out, fft, input, n, dim, norm)  # type: ignore[no-any-return]
+        return into(out, fft, input, n, dim, norm)
     return record(_along, ("fft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -54,7 +54,7 @@ def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
          out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``fft``; arguments as there."""
     if out is not None:
-        return into(out, ifft, input, n, dim, norm)  # type: ignore[no-any-return]
+        return into(out, ifft, input, n, dim, norm)
     return record(_along, ("ifft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -69,7 +69,7 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
         tensor([10.+0.j, -2.+2.j, -2.+0.j])
     """
     if out is not None:
-        return into(out, rfft, input, n, dim, norm)  # type: ignore[no-any-return]
+        return into(out, rfft, input, n, dim, norm)
     return record(_along, ("rfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -78,7 +78,7 @@ def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``rfft``, ``n`` real numbers: an even number where ``n`` is None."""
     if out is not None:
-        return into(out, irfft, input, n, dim, norm)  # type: ignore[no-any-return]
+        return into(out, irfft, input, n, dim, norm)
     return record(_along, ("irfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -87,7 +87,7 @@ def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
          out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the Fourier transform, ``n`` real numbers, of a signal of which half is given: the rest mirrors it."""
     if out is not None:
-        return into(out, hfft, input, n, dim, norm)  # type: ignore[no-any-return]
+        return into(out, hfft, input, n, dim, norm)
     return record(_along, ("hfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -96,7 +96,7 @@ def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``hfft``: of ``n`` real numbers, the first ``n // 2 + 1``."""
     if out is not None:
-        return into(out, ihfft, input, n, dim, norm)  # type: ignore[no-any-return]
+        return into(out, ihfft, input, n, dim, norm)
     return record(_along, ("ihfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -108,7 +108,7 @@ def fft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | No
          out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the Fourier transform over two dims; ``s`` as ``n`` of ``fft``, one per dim."""
     if out is not None:
-        return into(out, fft2, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, fft2, input, s, dim, norm)
     return _record_several("fftn", input, s, dim, norm)
 
 
@@ -117,7 +117,7 @@ def ifft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | N
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``fft2``."""
     if out is not None:
-        return into(out, ifft2, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, ifft2, input, s, dim, norm)
     return _record_several("ifftn", input, s, dim, norm)
 
 
@@ -126,7 +126,7 @@ def rfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | N
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``rfft`` over the last of two dims, then ``fft`` over the other."""
     if out is not None:
-        return into(out, rfft2, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, rfft2, input, s, dim, norm)
     return _record_several("rfftn", input, s, dim, norm)
 
 
@@ -135,7 +135,7 @@ def irfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | 
            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``rfft2``."""
     if out is not None:
-        return into(out, irfft2, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, irfft2, input, s, dim, norm)
     return _record_several("irfftn", input, s, dim, norm)
 
 
@@ -144,7 +144,7 @@ def hfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | N
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``fft`` over the first of two dims, then ``hfft`` over the last."""
     if out is not None:
-        return into(out, hfft2, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, hfft2, input, s, dim, norm)
     return _record_several("hfftn", input, s, dim, norm)
 
 
@@ -153,7 +153,7 @@ def ihfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | 
            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``hfft2``."""
     if out is not None:
-        return into(out, ihfft2, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, ihfft2, input, s, dim, norm)
     return _record_several("ihfftn", input, s, dim, norm)
 
 
@@ -162,7 +162,7 @@ def fftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None =
          out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the Fourier transform over ``dim``, every dim where it is None."""
     if out is not None:
-        return into(out, fftn, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, fftn, input, s, dim, norm)
     return _record_several("fftn", input, s, dim, norm)
 
 
@@ -171,7 +171,7 @@ def ifftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None 
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``fftn``."""
     if out is not None:
-        return into(out, ifftn, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, ifftn, input, s, dim, norm)
     return _record_several("ifftn", input, s, dim, norm)
 
 
@@ -180,7 +180,7 @@ def rfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None 
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``rfft`` over the last of ``dim``, then ``fft`` over the others."""
     if out is not None:
-        return into(out, rfftn, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, rfftn, input, s, dim, norm)
     return _record_several("rfftn", input, s, dim, norm)
 
 
@@ -189,7 +189,7 @@ def irfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None
            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``rfftn``."""
     if out is not None:
-        return into(out, irfftn, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, irfftn, input, s, dim, norm)
     return _record_several("irfftn", input, s, dim, norm)
 
 
@@ -198,7 +198,7 @@ def hfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None 
           out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``fft`` over all of ``dim`` but the last, then ``hfft`` over that."""
     if out is not None:
-        return into(out, hfftn, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, hfftn, input, s, dim, norm)
     return _record_several("hfftn", input, s, dim, norm)
 
 
@@ -207,7 +207,7 @@ def ihfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None
            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the inverse of ``hfftn``."""
     if out is not None:
-        return into(out, ihfftn, input, s, dim, norm)  # type: ignore[no-any-return]
+        return into(out, ihfftn, input, s, dim, norm)
     return _record_several("ihfftn", input, s, dim, norm)
 
 
@@ -303,7 +303,7 @@ def fftfreq(n: int, d: float = 1.0, *, dtype: DType | None = None, device: Devic
         tensor([ 0.0000,  0.2500, -0.5000, -0.2500])
     """
     if out is not None:
-        return into(out, fftfreq, n, d, dtype=dtype, device=device, requires_grad=requires_grad)  # type: ignore[no-any-return]
+        return into(out, fftfreq, n, d, dtype=dtype, device=device, requires_grad=requires_grad)
     return _frequencies(np.fft.fftfreq(n), d, dtype, device, requires_grad)
 
 
@@ -312,7 +312,7 @@ def rfftfreq(n: int, d: float = 1.0, *, dtype: DType | None = None, device: Devi
              requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the frequencies that ``rfft`` of ``n`` samples, ``d`` apart, gives the amplitudes of."""
     if out is not None:
-        return into(out, rfftfreq, n, d, dtype=dtype, device=device, requires_grad=requires_grad)  # type: ignore[no-any-return]
+        return into(out, rfftfreq, n, d, dtype=dtype, device=device, requires_grad=requires_grad)
     return _frequencies(np.fft.rfftfreq(n), d, dtype, device, requires_grad)
 
 

@@ -66,7 +66,7 @@ def _gather(x: Aval, index: Aval, d: int) -> Lowering:
     axis = rules.dim(d, x.ndim)
     if index.dtype not in _INDEX and index.numel:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
-    if index.ndim != x.ndim and max(index.ndim, 1) != max(x.ndim, 1):
+    if index.numel and max(index.ndim, 1) != max(x.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for k, (a, b) in enumerate(zip(index.shape, x.shape)):
         if k != axis and a > b:

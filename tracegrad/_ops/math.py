@@ -156,7 +156,7 @@ def polar(abs: Tensor, angle: Tensor, *, out: Tensor | None = None) -> Tensor:
         tensor([2.+0.j])
     """
     if out is not None:
-        return into(out, polar, abs, angle)  # type: ignore[no-any-return]
+        return into(out, polar, abs, angle)
     return record(_polar, (), abs, angle)  # type: ignore[no-any-return]
 
 
@@ -427,7 +427,6 @@ def hypot(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) 
 def _hypot(a: Aval, b: Aval) -> Lowering:
     dtype = joined(a, b)
     refuse("hypot_cpu", dtype, BOOL, INTEGRAL, COMPLEX)
-    shapes = [x.shape if isinstance(x, Aval) else () for x in (a, b)]
 
     def fn(x: Any, y: Any) -> Any:
         return jnp.hypot(rules.cast(x, dtype), rules.cast(y, dtype))
@@ -439,18 +438,9 @@ def _hypot(a: Aval, b: Aval) -> Lowering:
 
     def backward(saved: Any, ct: Any) -> tuple[Any, ...]:
         x, y, out = saved
-        return tuple(_unbroadcast(ct * (z / out), n, of) for z, n, of in zip((x, y), shapes, (a, b)))
+        return tuple(rules.unbroadcast(ct * (z / out), of) for z, of in zip((x, y), (a, b)))
 
     return Lowering(fn, forward, backward, "HypotBackward0")
-
-
-def _unbroadcast(ct: Any, shape: tuple[int, ...], of: Operand) -> Any:
-    """Return the cotangent of an operand that was broadcast, in the operand's own dtype."""
-    if isinstance(of, Number) or not of.dtype.is_inexact:
-        return None
-    extra = ct.ndim - len(shape)
-    axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and ct.shape[i + extra] != 1))
-    return ct.sum(axes).reshape(shape).astype(of.dtype.np)
 
 
 @op(inplace=True)

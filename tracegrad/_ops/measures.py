@@ -39,7 +39,7 @@ def vector_norm(x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = Fal
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.vector_norm.html
     """
     if out is not None:
-        return into(out, vector_norm, x, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+        return into(out, vector_norm, x, ord, dim, keepdim, dtype=dtype)
     if isinstance(ord, str):
         raise TypeError("linalg_vector_norm(): argument 'ord' (position 2) must be Number, not str")
     if dtype is not None and dtype.is_complex and not x.dtype.is_complex:
@@ -63,7 +63,7 @@ def matrix_norm(A: Tensor, ord: float | str = "fro", dim: Any = (-2, -1), keepdi
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_norm.html
     """
     if out is not None:
-        return into(out, matrix_norm, A, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+        return into(out, matrix_norm, A, ord, dim, keepdim, dtype=dtype)
     name = "linalg.matrix_norm"
     aval = A._value.spec.aval
     m.matrices(name, aval)
@@ -111,7 +111,7 @@ def norm(A: Tensor, ord: float | str | None = None, dim: Dims = None, keepdim: b
         (tensor(5.), tensor(1.))
     """
     if out is not None:
-        return into(out, norm, A, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+        return into(out, norm, A, ord, dim, keepdim, dtype=dtype)
     dims = None if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
     if ord is None:
         return vector_norm(A, 2, dims, keepdim, dtype=dtype)
@@ -137,17 +137,18 @@ def _refuse_dims(A: Tensor) -> Tensor:
 def cond(A: Tensor, p: float | str | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return the condition numbers in the norm ``p``, 2 when None: infinite for singular matrices."""
     if out is not None:
-        return into(out, cond, A, p)  # type: ignore[no-any-return]
+        return into(out, cond, A, p)
     if A.ndim < 2:
         raise RuntimeError("linalg.cond: The input tensor must have at least 2 dimensions.")
     if p is None or (not isinstance(p, str) and abs(p) == 2):
         sizes = svdvals(A)
-        return sizes[..., -1] / sizes[..., 0] if p == -2 else sizes[..., 0] / sizes[..., -1]
+        ratio: Tensor = sizes[..., -1] / sizes[..., 0] if p == -2 else sizes[..., 0] / sizes[..., -1]
+        return ratio
     if (isinstance(p, str) and p not in ("fro", "nuc")) or (not isinstance(p, str) and abs(p) not in (1, math.inf)):
         raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
     inverse, info = inv_ex(A)
-    found = matrix_norm(A, p) * matrix_norm(inverse, p)
-    return where(info == 0, found, math.inf)
+    found: Tensor = where(info == 0, matrix_norm(A, p) * matrix_norm(inverse, p), math.inf)
+    return found
 
 
 # -- functions of matrices -----------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def multi_dot(tensors: Any, *, out: Tensor | None = None) -> Tensor:
     The first may be a row vector and the last a column vector.
     """
     if out is not None:
-        return into(out, multi_dot, tensors)  # type: ignore[no-any-return]
+        return into(out, multi_dot, tensors)
     tensors = tuple(tensors)
     if len(tensors) < 2:
         raise RuntimeError(f"multi_dot(): expected at least 2 tensors but got {len(tensors)}")
@@ -212,7 +213,7 @@ def _multi_dot(*xs: Any) -> Lowering:
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1, out: Tensor | None = None) -> Tensor:
     """Return the sums of ``conj(x) * y`` along ``dim``, broadcast."""
     if out is not None:
-        return into(out, vecdot, x, y, dim=dim)  # type: ignore[no-any-return]
+        return into(out, vecdot, x, y, dim=dim)
     m.inexact("linalg.vecdot", x._value.spec.aval)
     return sum(x.conj() * y, dim)
 

@@ -78,7 +78,7 @@ def sub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tens
     if out is not None:
         return into(out, sub, input, other, alpha=alpha)
     if alpha == 1:
-        return binary(_subtraction, operator.sub, input, other)  # type: ignore[no-any-return]
+        return binary(subtraction, operator.sub, input, other)  # type: ignore[no-any-return]
     return record(_scaled, ("Sub",), input, other, alpha)  # type: ignore[no-any-return]
 
 
@@ -90,7 +90,8 @@ def rsub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tenso
     return record(_scaled, ("Rsub",), other, input, alpha)  # type: ignore[no-any-return]
 
 
-def _subtraction(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+def subtraction(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
+    """The rule of ``a - b``, which bools do not have."""
     bools = [_is_bool(a), _is_bool(b)]
     if all(bools):
         raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
@@ -102,7 +103,7 @@ def _subtraction(a: Operand, b: Operand, fn: Callable[..., Any]) -> Lowering:
 
 
 def _reflected_subtraction(a: Operand, b: Operand) -> Lowering:
-    _subtraction(b, a, jnp.subtract)
+    subtraction(b, a, jnp.subtract)
     name = "RsubBackward1" if isinstance(b, Number) else "RsubBackward0"
     return promoted(lambda x, y: y - x, joined(a, b), name, saves=False)
 
@@ -115,7 +116,7 @@ def _scaled(a: Operand, b: Operand, alpha: Number, name: str) -> Lowering:
     """The rule of ``a + alpha * b`` and ``a - alpha * b``."""
     dtype = joined(a, b)
     if name != "Add":
-        _subtraction(a, b, jnp.subtract)
+        subtraction(a, b, jnp.subtract)
     if alpha.kind is bool and dtype.category != BOOL:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
     if alpha.kind in (float, complex) and dtype.category in (BOOL, INTEGRAL):

@@ -31,7 +31,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: complex = 1, alpha:
                 [6., 8.]])
     """
     if out is not None:
-        return into(out, addr, input, vec1, vec2, beta=beta, alpha=alpha)  # type: ignore[no-any-return]
+        return into(out, addr, input, vec1, vec2, beta=beta, alpha=alpha)
     return record(_addr, (), input, vec1, vec2, beta, alpha)  # type: ignore[no-any-return]
 
 
@@ -54,7 +54,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: complex = 1, 
            out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``beta * input + alpha * sum(batch1[i] @ batch2[i])``; ``input`` counts as 0 where ``beta`` is 0."""
     if out is not None:
-        return into(out, addbmm, input, batch1, batch2, beta=beta, alpha=alpha)  # type: ignore[no-any-return]
+        return into(out, addbmm, input, batch1, batch2, beta=beta, alpha=alpha)
     return record(_addbmm, (), input, batch1, batch2, beta, alpha)  # type: ignore[no-any-return]
 
 
@@ -117,7 +117,7 @@ def _accumulated(dtype: Any, beta: Number, product: Any) -> Any:
 def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the product of matrices, multiplied in the order that takes the fewest multiplications."""
     if out is not None:
-        return into(out, chain_matmul, *matrices)  # type: ignore[no-any-return]
+        return into(out, chain_matmul, *matrices)
     if not matrices:
         raise RuntimeError("chain_matmul(): Expected one or more matrices")
     for x in matrices:

@@ -61,7 +61,7 @@ def _new(of: Callable[..., Any], shape: tuple[int, ...], dtype: DType | None, de
     return finish(made, requires_grad)
 
 
-def _without_gradient(fn: Callable[..., Any], name: str, **more: Any) -> Lowering:
+def without_gradient(fn: Callable[..., Any], name: str, **more: Any) -> Lowering:
     """Return the lowering of a draw whose parameters are tensors: their gradients are zeros, as in PyTorch."""
 
     def forward(*operands: Any) -> tuple[Any, Any]:
@@ -135,7 +135,8 @@ def randint(low: int = 0, high: Any = None, size: Any = None, *, generator: Gene
     if out is not None:
         return into(out, randint, low, high, size, generator=generator, dtype=dtype, device=device,
                     requires_grad=requires_grad)  # fmt: skip
-    if size is None and isinstance(high, (tuple, list)):
+    one = size is None and isinstance(high, (tuple, list))
+    if one:
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
@@ -143,7 +144,7 @@ def randint(low: int = 0, high: Any = None, size: Any = None, *, generator: Gene
         raise TypeError("randint(): argument 'size' (position 2) must be tuple of ints, not "
                         f"{type(high).__name__}")
     dtype = dtype or _dtype.int64
-    low, span = _integer_range(low, high, dtype)
+    low, span = _integer_range(low, high, dtype, 1 if one else 2)
     return _new(dist.integers, creation_sizes("randint", (size,), None), dtype, place(device), generator, requires_grad,
                 low, span)  # fmt: skip
 
@@ -156,15 +157,15 @@ def randint_like(input: Tensor, low: int = 0, high: int | None = None, *, dtype:
     if high is None:
         low, high = 0, low
     of = input._value.spec.aval
-    low, span = _integer_range(low, high, dtype or of.dtype)
+    low, span = _integer_range(low, high, dtype or of.dtype, 2)
     where = of.device if device is None else Device(device)
     return _new(dist.integers, of.shape, dtype or of.dtype, where, generator, requires_grad, low, span)
 
 
-def _integer_range(low: Any, high: Any, dtype: DType) -> tuple[int, int]:
-    for name, x in (("low", low), ("high", high)):
+def _integer_range(low: Any, high: Any, dtype: DType, last: int) -> tuple[int, int]:
+    """Return what `bounds` does, of arguments of which that at position ``last`` is ``high``."""
+    for name, x, position in (("low", low, last - 1), ("high", high, last)):
         if isinstance(x, float) or not hasattr(x, "__index__"):
-            position = 1 if name == "low" else 2
             raise TypeError(f"randint(): argument '{name}' (position {position}) must be int, not {type(x).__name__}")
     return bounds(int(low.__index__()), int(high.__index__()), dtype)
 
@@ -251,7 +252,7 @@ def _normal(mean: Any, std: Any, s: Any, n: Any) -> Lowering:
         raise NotImplementedError(f'"normal_kernel_cpu" not implemented for \'{type_name(of)}\'')
     shape = rules.broadcast(mean, std)
     found = never(1, lambda a: a < 0, lambda _: RuntimeError("normal expects all elements of std >= 0.0"))
-    return _without_gradient(lambda m, d, s, n: dist.normal((s, n), shape, of.np, m, d),
+    return without_gradient(lambda m, d, s, n: dist.normal((s, n), shape, of.np, m, d),
                              f"NormalBackward{2 * tensors[1] + tensors[0]}", checks=(found,) if tensors[1] else ())
 
 
@@ -270,7 +271,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 def _bernoulli(p: Aval, s: Any, n: Any) -> Lowering:
     if not p.dtype.is_floating_point:
         raise NotImplementedError(f'"bernoulli_tensor_cpu_p_" not implemented for \'{type_name(p.dtype)}\'')
-    return _without_gradient(lambda a, s, n: dist.coin((s, n), p.shape, p.dtype.np, a), "BernoulliBackward0",
+    return without_gradient(lambda a, s, n: dist.coin((s, n), p.shape, p.dtype.np, a), "BernoulliBackward0",
                              checks=(probability(0),))  # fmt: skip
 
 
@@ -320,13 +321,19 @@ def _multinomial(p: Aval, s: Any, n: Any, count: int, replacement: bool) -> Lowe
         of = dist.categorical_replaced if replacement and count > 1 else dist.categorical
         return of((s, n), weights, count)
 
-    checks = (never(0, lambda w: ~((w >= 0) & (w < np.inf)), lambda _: RuntimeError(_NO_WEIGHT)),
-              never(0, lambda w: w.sum(-1) <= 0, lambda _: RuntimeError(_NO_DISTRIBUTION)))
+    empty = never(0, lambda w: w.sum(-1) <= 0, lambda _: RuntimeError(_NO_DISTRIBUTION + "(sum of probabilities <= 0)"))
+    if replacement and count > 1:
+        checks = (never(0, lambda w: ~(w >= 0), lambda _: RuntimeError(_NO_DISTRIBUTION + _NEGATIVE)),
+                  never(0, lambda w: w == np.inf, lambda _: RuntimeError(_NO_DISTRIBUTION + _ENDLESS)), empty)
+    else:
+        checks = (never(0, lambda w: ~((w >= 0) & (w < np.inf)), lambda _: RuntimeError(_NO_WEIGHT)), empty)
     return Lowering(fn, differentiable=False, checks=checks)
 
 
 _NO_WEIGHT = "probability tensor contains either `inf`, `nan` or element < 0"
-_NO_DISTRIBUTION = "invalid multinomial distribution (sum of probabilities <= 0)"
+_NO_DISTRIBUTION = "invalid multinomial distribution "
+_NEGATIVE = "(encountering probability entry < 0)"
+_ENDLESS = "(encountering probability entry = infinity or NaN)"
 
 
 @op()
@@ -346,7 +353,7 @@ def _poisson(rate: Aval, s: Any, n: Any) -> Lowering:
     if not rate.dtype.is_floating_point:
         raise NotImplementedError(f'"poisson_cpu" not implemented for \'{type_name(rate.dtype)}\'')
     found = never(0, lambda a: ~(a >= 0), lambda _: RuntimeError(_NO_RATE))
-    return _without_gradient(lambda a, s, n: dist.poisson((s, n), rate.shape, rate.dtype.np, a), "PoissonBackward0",
+    return without_gradient(lambda a, s, n: dist.poisson((s, n), rate.shape, rate.dtype.np, a), "PoissonBackward0",
                              checks=(found,))  # fmt: skip
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from tracegrad import _dtype
 from tracegrad._dtype import BOOL, FLOATING, DType, type_name
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.trace import record
+from tracegrad._engine.trace import record, state
 from tracegrad._engine.value import Aval
 from tracegrad._handle import check_inplace, write
 from tracegrad._ops import _distributions as dist
 from tracegrad._ops._declare import op
 from tracegrad._ops._generator import Generator, draw
 from tracegrad._ops._opmath import c_name
-from tracegrad._ops.random import as_word, bounds, check_held, check_probability, drawn, probability
+from tracegrad._ops.random import as_word, bounds, check_held, check_probability, drawn, probability, without_gradient
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -30,7 +30,15 @@ def _fill(self: Tensor, of: Callable[..., Any], name: str, generator: Generator 
     check_inplace(self)
     s, n = draw(generator)
     aval = self._value.spec.aval
+    if self._value.spec.wants and state.mode.grad:
+        return write(self, record(_redrawn, (of, name), self, *params, s, n))
     return write(self, record(drawn, (of, aval.shape, aval.dtype, aval.device, name), s, n, *params))
+
+
+def _redrawn(x: Aval, *rest: Any) -> Lowering:
+    """The rule of a fill of a tensor with a history, which gets zeros for its gradient."""
+    *_, of, name = rest
+    return without_gradient(lambda a, *p: of(p[-2:], x.shape, x.dtype.np, *p[:-2]), name)
 
 
 @op(function=False)
@@ -93,10 +101,12 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
         return _fill(self, dist.coin, "BernoulliBackward2", generator, float(p))
     check_inplace(self)
     aval = self._value.spec.aval
-    return write(self, record(_bernoulli_by, (aval.shape, aval.dtype), p.detach(), *draw(generator)))
+    old = (self,) if self._value.spec.wants and state.mode.grad else ()
+    return write(self, record(_bernoulli_by, (aval.shape, aval.dtype), p.detach(), *old, *draw(generator)))
 
 
-def _bernoulli_by(p: Aval, s: Any, n: Any, shape: tuple[int, ...], dtype: DType) -> Lowering:
+def _bernoulli_by(p: Aval, *rest: Any) -> Lowering:
+    *old, shape, dtype = rest
     if dtype.is_complex:
         raise NotImplementedError(f'"bernoulli_tensor_cpu_self_" not implemented for \'{type_name(dtype)}\'')
     if not p.dtype.is_floating_point:
@@ -111,8 +121,11 @@ def _bernoulli_by(p: Aval, s: Any, n: Any, shape: tuple[int, ...], dtype: DType)
         raise RuntimeError(
             f"expand({type_name(p.dtype)}Tensor{{{list(p.shape)}}}, size={list(shape)}): the number of sizes provided "
             f"({len(shape)}) must be greater or equal to the number of dimensions in the tensor ({p.ndim})")
-    return Lowering(lambda a, s, n: dist.coin((s, n), shape, dtype.np, a), differentiable=False,
-                    name="BernoulliBackward1", checks=(probability(0),))  # fmt: skip
+    checks = (probability(0),)
+    if len(old) > 2:
+        return without_gradient(lambda a, x, s, n: dist.coin((s, n), shape, dtype.np, a), "BernoulliBackward1",
+                                checks=checks)  # fmt: skip
+    return Lowering(lambda a, s, n: dist.coin((s, n), shape, dtype.np, a), differentiable=False, checks=checks)
 
 
 @op(function=False)
@@ -186,7 +199,8 @@ def random_(self: Tensor, from_: int = _MISSING, to: int | None = _MISSING, *,
         if low > last:
             raise RuntimeError(f"random_ expects 'from' to be less than or equal to 'to', but got from={low} > "
                                f"to={last}")
-        check_held(low, "from", dtype)
+        if low:
+            check_held(low, "from", dtype)
         span = as_word(last - low + 1)
     return _fill(self, dist.integers, name, generator, low, span)
 

@@ -132,7 +132,7 @@ def quantile(input: Tensor, q: Tensor | float, dim: int | None = None, keepdim: 
         tensor(1.5000)
     """
     if out is not None:
-        return into(out, quantile, input, q, dim, keepdim, interpolation=interpolation)  # type: ignore[no-any-return]
+        return into(out, quantile, input, q, dim, keepdim, interpolation=interpolation)
     return _record_quantile("quantile", input, q, dim, keepdim, interpolation)
 
 
@@ -141,7 +141,7 @@ def nanquantile(input: Tensor, q: Tensor | float, dim: int | None = None, keepdi
                 interpolation: str = "linear", out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``quantile`` of the elements that are not nan."""
     if out is not None:
-        return into(out, nanquantile, input, q, dim, keepdim, interpolation=interpolation)  # type: ignore[no-any-return]
+        return into(out, nanquantile, input, q, dim, keepdim, interpolation=interpolation)
     return _record_quantile("nanquantile", input, q, dim, keepdim, interpolation)
 
 
@@ -211,7 +211,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Any = None
         tensor(2)
     """
     if out is not None:
-        return into(out, mode, input, dim, keepdim)  # type: ignore[no-any-return]
+        return into(out, mode, input, dim, keepdim)
     return Mode._make(record(_mode, (dim, keepdim), input))
 
 

@@ -49,7 +49,7 @@ def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = N
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html
     """
     if out is not None:
-        return into(out, pinv, A, rcond, hermitian, atol=atol, rtol=rtol)  # type: ignore[no-any-return]
+        return into(out, pinv, A, rcond, hermitian, atol=atol, rtol=rtol)
     params, bounds = _tolerances(atol, rcond if rtol is None else rtol)
     return record(_pinv, (hermitian, *params), A, *bounds)  # type: ignore[no-any-return]
 
@@ -94,7 +94,7 @@ def _pinv(x: Aval, *rest: Any) -> Lowering:
             largest = jnp.max(sizes, -1, keepdims=True)
             relative_to = _cutoff(x, largest, absolute, relative, bounds) / jnp.where(largest == 0, 1, largest)
             return jnp.linalg.pinv(a, rtol=relative_to[..., 0], hermitian=hermitian)
-        bound = _cutoff(x, jnp.ones((1,), jnp.finfo(a.dtype).dtype), False, relative, bounds)[..., 0]
+        bound = _cutoff(x, jnp.ones((1,), _dtype.to_real(x.dtype).np), False, relative, bounds)[..., 0]
         return jnp.linalg.pinv(a, rtol=bound, hermitian=hermitian)
 
     return Lowering(fn, name="LinalgPinvBackward0", checks=(m.finite(0, not_finite),))
@@ -107,7 +107,7 @@ def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: An
     The bounds are those of `pinv`; ``tol`` is the old name of ``atol``.
     """
     if out is not None:
-        return into(out, matrix_rank, A, tol, hermitian, atol=atol, rtol=rtol)  # type: ignore[no-any-return]
+        return into(out, matrix_rank, A, tol, hermitian, atol=atol, rtol=rtol)
     params, bounds = _tolerances(tol if atol is None else atol, 0.0 if rtol is None and tol is not None else rtol)
     return record(_matrix_rank, (hermitian, *params), A, *bounds)  # type: ignore[no-any-return]
 

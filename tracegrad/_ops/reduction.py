@@ -93,9 +93,10 @@ def _sum_to_size(x: Aval, to: tuple[int, ...]) -> Lowering:
     if lead < 0 or [n for n, m in zip(to, x.shape[lead:]) if n not in (1, m)]:
         raise RuntimeError(f"size {{{list(to)}}} is not expandable to size {{{list(x.shape)}}}.")
     axes = (*range(lead), *(k + lead for k, n in enumerate(to) if n == 1 and x.shape[k + lead] != 1))
-    if not axes:
+    if to and not axes:
         return Lowering(lambda a: a, name="AliasBackward0", saves=False)
-    return Lowering(lambda a: jnp.sum(a, axes).astype(a.dtype).reshape(to), name="SumBackward1", saves=False)
+    out = widened(x, None).np
+    return Lowering(lambda a: jnp.sum(a.astype(out), axes).reshape(to), name="SumBackward1", saves=False)
 
 
 @op()
@@ -316,7 +317,7 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out
         tensor(5)
     """
     if out is not None:
-        return into(out, aminmax, input, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return into(out, aminmax, input, dim=dim, keepdim=keepdim)
     return Aminmax._make(record(_aminmax, (dim, keepdim), input))
 
 

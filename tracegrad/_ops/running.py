@@ -90,7 +90,7 @@ def cummax(input: Tensor, dim: int, *, out: Any = None) -> Cummax:
         tensor([1, 3, 3])
     """
     if out is not None:
-        return into(out, cummax, input, dim)  # type: ignore[no-any-return]
+        return into(out, cummax, input, dim)
     return Cummax._make(record(_running_extreme, ("cummax", dim), input))
 
 
@@ -98,7 +98,7 @@ def cummax(input: Tensor, dim: int, *, out: Any = None) -> Cummax:
 def cummin(input: Tensor, dim: int, *, out: Any = None) -> Cummin:
     """Return the smallest of all elements up to each one along ``dim``, and where the last such one stands."""
     if out is not None:
-        return into(out, cummin, input, dim)  # type: ignore[no-any-return]
+        return into(out, cummin, input, dim)
     return Cummin._make(record(_running_extreme, ("cummin", dim), input))
 
 

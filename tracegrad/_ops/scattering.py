@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -23,6 +24,7 @@ from tracegrad._ops._declare import op
 from tracegrad._ops._out import into
 from tracegrad._ops._views import view_of, viewed
 from tracegrad._ops.gathering import added, multiplied
+from tracegrad._ops.pointwise import refuse
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -53,7 +55,7 @@ def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: 
         tensor([5., 2.])
     """
     if out is not None:
-        return into(out, scatter_reduce, input, dim, index, src, reduce, include_self=include_self)  # type: ignore[no-any-return]
+        return into(out, scatter_reduce, input, dim, index, src, reduce, include_self=include_self)
     return record(_scatter_reduce, (dim, reduce, include_self), input, index, src)  # type: ignore[no-any-return]
 
 
@@ -92,7 +94,7 @@ def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce:
     ``reduce`` is ``prod``, ``mean``, ``amax`` or ``amin``; ``include_self``: the slice of ``input`` takes part.
     """
     if out is not None:
-        return into(out, index_reduce, input, dim, index, source, reduce, include_self=include_self)  # type: ignore[no-any-return]
+        return into(out, index_reduce, input, dim, index, source, reduce, include_self=include_self)
     return record(_index_reduce, (dim, reduce, include_self), input, index, source)  # type: ignore[no-any-return]
 
 
@@ -117,83 +119,72 @@ _IDENTITIES: dict[str, float] = {"sum": 0, "prod": 1, "mean": 0, "amax": -math.i
 
 
 def _identity(reduce: str, dtype: Any) -> Any:
-    value = _IDENTITIES[reduce]
+    value: Any = _IDENTITIES[reduce]
     if math.isinf(value) and not jnp.issubdtype(dtype, jnp.inexact):
-        if jnp.issubdtype(dtype, jnp.bool_):
-            return value > 0
-        limits = jnp.iinfo(dtype)
-        return limits.max if value > 0 else limits.min
-    return value
+        limits = (False, True) if jnp.issubdtype(dtype, jnp.bool_) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        value = limits[value > 0]
+    return jnp.asarray(value, dtype)
 
 
 def _reducing(x: Aval, src: Aval, place: Any, part: tuple[slice, ...], reduce: str, include_self: bool, name: str,
               checks: tuple[Any, ...]) -> Lowering:  # fmt: skip
     """Return the lowering that reduces ``src[part]`` into a copy of ``x`` at ``place(index)``."""
+    if reduce == "mean":
+        refuse("scatter_gather_tensor_cpu_reduce_mean", x.dtype, _dtype.BOOL)
     flat = (1,) if not x.ndim else x.shape
 
-    def start(a: Any, at: Any) -> Any:
-        return a if include_self else a.at[at].set(_identity(reduce, a.dtype))
-
-    def count(at: Any, dtype: Any) -> Any:
-        base = jnp.ones(flat, dtype) if include_self else jnp.zeros(flat, dtype)
-        return jnp.maximum(base.at[at].add(1), 1)
-
-    def reduced(a: Any, at: Any, s: Any) -> Any:
-        place = start(a, at).at[at]
-        if reduce == "prod":
-            return multiplied(place, s)
-        if reduce in ("amax", "amin"):
-            return place.max(s) if reduce == "amax" else place.min(s)
-        total = added(place, s)
-        if reduce == "sum":
-            return total
-        if total.dtype == jnp.bool_:  # the quotient of two bools is their product
-            return total
-        n = count(at, total.dtype)
-        return total / n if x.dtype.is_inexact else total // n
-
-    def prepared(a: Any, i: Any, s: Any) -> tuple[Any, Any, Any]:
-        at = place(i.astype(jnp.int64))
-        return a.reshape(flat), at, s[part].reshape(at[0].shape)
-
     def fn(a: Any, i: Any, s: Any) -> Any:
-        return reduced(*prepared(a, i, s)).reshape(x.shape)
-
-    if reduce in ("sum", "mean"):
-        return Lowering(fn, name=name, checks=checks)
-
-    def forward(a: Any, i: Any, s: Any) -> tuple[Any, Any]:
-        out = fn(lax.stop_gradient(a), i, lax.stop_gradient(s))
-        return out, (a, i, s, out)
-
-    def backward(saved: Any, ct: Any) -> tuple[Any, ...]:
-        a, i, s, out = saved
-        a, at, s = prepared(a, i, s)
-        ct, out = ct.reshape(flat), out.reshape(flat)
-        of_a, of_s = (_of_product if reduce == "prod" else _of_extreme)(a, at, s, out, ct, start, reduced)
+        at = place(i.astype(jnp.int64))
+        a, s = a.reshape(flat), s[part].reshape(at[0].shape)
         if not include_self:
-            of_a = of_a.at[at].set(0)
-        return of_a.reshape(x.shape), None, jnp.zeros(src.shape, src.dtype.np).at[part].set(
-            of_s.reshape(tuple(p.stop for p in part)))  # fmt: skip
+            a = a.at[at].set(_identity(reduce, a.dtype))
+        if reduce in _FOLDS:
+            return _FOLDS[reduce](a, at, s).reshape(x.shape)
+        total = added(a.at[at], s)
+        if reduce == "mean":
+            base = jnp.ones(flat, total.dtype) if include_self else jnp.zeros(flat, total.dtype)
+            count = jnp.maximum(base.at[at].add(1), 1)
+            total = total / count if x.dtype.is_inexact else total // count
+        return total.reshape(x.shape)
 
-    return Lowering(fn, forward, backward, name, checks=checks)
+    return Lowering(fn, name=name, checks=checks)
 
 
-def _of_product(a: Any, at: Any, s: Any, out: Any, ct: Any, start: Any, reduced: Any) -> tuple[Any, Any]:
-    """Return the cotangents of a product; where exactly one factor is 0, it alone gets the product of the others."""
+def _differentiable(run: Any, slopes: Any) -> Any:
+    """Return ``run(a, at, s)`` with derivatives, which JAX does not have: the slopes by ``a`` and by ``s``."""
+    fold = jax.custom_jvp(run)
+
+    def push(operands: Any, tangents: Any) -> Any:
+        a, at, s = operands
+        out = fold(a, at, s)
+        of_a, of_s = slopes(fold, a, at, s, out)
+        return out, of_a * tangents[0] + jnp.zeros_like(a).at[at].add(of_s * tangents[2])
+
+    fold.defjvp(push)
+    return fold
+
+
+def _slopes_of_product(fold: Any, a: Any, at: Any, s: Any, out: Any) -> tuple[Any, Any]:
+    """Where exactly one factor is 0, it alone has a slope: the product of the others."""
     safe = jnp.where(a == 0, 1, a)
-    of_a = ct * reduced(safe, at, s) / safe
     zero = s == 0
     alone = zero & (jnp.zeros(a.shape, jnp.int32).at[at].add(zero.astype(jnp.int32))[at] == 1)
-    rest = reduced(a, at, jnp.where(alone, 1, s))
-    return of_a, jnp.where(alone, (ct * rest)[at], (ct * out)[at] / jnp.where(zero, 1, s))
+    rest = fold(a, at, jnp.where(alone, 1, s))
+    return fold(safe, at, s) / safe, jnp.where(alone, rest[at], out[at] / jnp.where(zero, 1, s))
 
 
-def _of_extreme(a: Any, at: Any, s: Any, out: Any, ct: Any, start: Any, reduced: Any) -> tuple[Any, Any]:
-    """Return the cotangents of an extreme, shared among all that are equal to it."""
-    mine, theirs = a == out, s == out[at]
-    share = ct / jnp.maximum(mine.astype(a.dtype).at[at].add(theirs.astype(a.dtype)), 1)
-    return jnp.where(mine, share, 0), jnp.where(theirs, share[at], 0)
+def _slopes_of_extreme(fold: Any, a: Any, at: Any, s: Any, out: Any) -> tuple[Any, Any]:
+    """All that are equal to the extreme share its slope."""
+    mine, theirs = (a == out).astype(a.dtype), (s == out[at]).astype(a.dtype)
+    count = jnp.maximum(mine.at[at].add(theirs), 1)
+    return mine / count, theirs / count[at]
+
+
+_FOLDS = {
+    "prod": _differentiable(lambda a, at, s: multiplied(a.at[at], s), _slopes_of_product),
+    "amax": _differentiable(lambda a, at, s: a.at[at].max(s), _slopes_of_extreme),
+    "amin": _differentiable(lambda a, at, s: a.at[at].min(s), _slopes_of_extreme),
+}
 
 
 # -- slices -----------------------------------------------------------------------------------------------------------
@@ -235,7 +226,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, *, out: T
         tensor([7., 0., 5.])
     """
     if out is not None:
-        return into(out, index_copy, input, dim, index, source)  # type: ignore[no-any-return]
+        return into(out, index_copy, input, dim, index, source)
     return record(_index_copy, (dim,), input, index, source)  # type: ignore[no-any-return]
 
 

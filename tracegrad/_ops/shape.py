@@ -357,7 +357,7 @@ def _expand(x: Aval, to: tuple[int, ...]) -> Lowering:
 
     def lay(strides: tuple[int, ...], offset: int | None) -> Layout:
         kept = tuple(0 if m == 1 and n != 1 else s for m, n, s in zip(x.shape, shape[lead:], strides))
-        extra = []
+        extra: list[int] = []
         for i in range(lead - 1, -1, -1):
             after = (extra[-1] if extra else kept[0] if kept else 1) * (shape[i + 1] if i + 1 < len(shape) else 1)
             extra.append(0 if shape[i] != 1 else after)

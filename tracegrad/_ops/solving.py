@@ -104,14 +104,14 @@ def inv(A: Tensor, *, out: Tensor | None = None) -> Tensor:
         [[0.5, 0.0], [0.0, 0.25]]
     """
     if out is not None:
-        return into(out, inv, A)  # type: ignore[no-any-return]
+        return into(out, inv, A)
     return record(_inv, ("linalg.inv", True), A)[0]  # type: ignore[no-any-return]
 
 
 def inv_ex(A: Tensor, *, check_errors: bool = False, out: Any = None) -> InvEx:
     """Return the inverses, and for each matrix 0, or the place of the zero that makes it singular."""
     if out is not None:
-        return into(out, inv_ex, A, check_errors=check_errors)  # type: ignore[no-any-return]
+        return into(out, inv_ex, A, check_errors=check_errors)
     return InvEx._make(record(_inv, ("linalg.inv_ex", bool(check_errors)), A))
 
 
@@ -147,14 +147,14 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True, out: Tensor | None = None)
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve.html
     """
     if out is not None:
-        return into(out, solve, A, B, left=left)  # type: ignore[no-any-return]
+        return into(out, solve, A, B, left=left)
     return record(_solve, (left, True), A, B)[0]  # type: ignore[no-any-return]
 
 
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False, out: Any = None) -> SolveEx:
     """Return what `solve` does, and for each matrix 0, or the place of the zero that makes it singular."""
     if out is not None:
-        return into(out, solve_ex, A, B, left=left, check_errors=check_errors)  # type: ignore[no-any-return]
+        return into(out, solve_ex, A, B, left=left, check_errors=check_errors)
     return SolveEx._make(record(_solve, (left, bool(check_errors)), A, B))
 
 
@@ -194,12 +194,12 @@ def _solve(a: Aval, b: Aval, left: bool, checked: bool) -> Lowering:
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False,
                      out: Tensor | None = None) -> Tensor:  # fmt: skip
-    """Return ``X`` of ``A @ X = B`` (``X @ A = B`` where not ``left``) for triangular ``A``; its other half is not read.
+    """Return ``X`` of ``A @ X = B`` (``X @ A = B`` where not ``left``) for triangular ``A``.
 
-    Zeros on the diagonal give infinities and nan, no error.
+    Its other half is not read. Zeros on the diagonal give infinities and nan, no error.
     """
     if out is not None:
-        return into(out, solve_triangular, A, B, upper=upper, left=left,  # type: ignore[no-any-return]
+        return into(out, solve_triangular, A, B, upper=upper, left=left,
                     unitriangular=unitriangular)  # fmt: skip
     return record(_solve_triangular, (upper, left, unitriangular), A, B)  # type: ignore[no-any-return]
 
@@ -228,7 +228,7 @@ def _solve_triangular(a: Aval, b: Aval, upper: bool, left: bool, unit: bool) -> 
 def tensorinv(A: Tensor, ind: int = 2, *, out: Tensor | None = None) -> Tensor:
     """Return the inverse of `tensordot` with ``A`` over its last dims; its first ``ind`` dims are the rows."""
     if out is not None:
-        return into(out, tensorinv, A, ind)  # type: ignore[no-any-return]
+        return into(out, tensorinv, A, ind)
     if ind <= 0:
         raise RuntimeError("Expected a strictly positive integer for 'ind'")
     shape = tuple(A.shape)
@@ -242,7 +242,7 @@ def tensorinv(A: Tensor, ind: int = 2, *, out: Tensor | None = None) -> Tensor:
 def tensorsolve(A: Tensor, B: Tensor, dims: tuple[int, ...] | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return ``X`` of ``tensordot(A, X, X.ndim) = B``; ``dims`` of ``A`` are moved to its end first."""
     if out is not None:
-        return into(out, tensorsolve, A, B, dims)  # type: ignore[no-any-return]
+        return into(out, tensorsolve, A, B, dims)
     if dims is not None:
         A = A.movedim(tuple(dims), tuple(range(A.ndim - len(dims), A.ndim)))
     rest = tuple(A.shape[B.ndim :])
@@ -266,7 +266,7 @@ def det(A: Tensor, *, out: Tensor | None = None) -> Tensor:
         tensor(-2.)
     """
     if out is not None:
-        return into(out, det, A)  # type: ignore[no-any-return]
+        return into(out, det, A)
     return record(_det, (), A)  # type: ignore[no-any-return]
 
 
@@ -284,7 +284,7 @@ def _det(x: Aval) -> Lowering:
 def sign_and_logarithm(A: Tensor, *, out: Any = None) -> SignLogdet:
     """Return the sign of the determinants and the logarithm of their size: 0 and -inf of singular matrices."""
     if out is not None:
-        return into(out, sign_and_logarithm, A)  # type: ignore[no-any-return]
+        return into(out, sign_and_logarithm, A)
     return SignLogdet._make(record(_slogdet, ("linalg.slogdet",), A))
 
 
@@ -292,7 +292,7 @@ def sign_and_logarithm(A: Tensor, *, out: Any = None) -> SignLogdet:
 def slogdet(input: Tensor, *, out: Any = None) -> Slogdet:
     """Return the sign of the determinants and the logarithm of their size: 0 and -inf of singular matrices."""
     if out is not None:
-        return into(out, slogdet, input)  # type: ignore[no-any-return]
+        return into(out, slogdet, input)
     return Slogdet._make(record(_slogdet, ("linalg.slogdet",), input))
 
 
@@ -324,7 +324,7 @@ def _logdet(x: Aval) -> Lowering:
 def lu(A: Tensor, *, pivot: bool = True, out: Any = None) -> Lu:
     """Return ``P``, ``L`` and ``U`` of ``A = P @ L @ U``: a permutation, a lower and an upper triangular matrix."""
     if out is not None:
-        return into(out, lu, A, pivot=pivot)  # type: ignore[no-any-return]
+        return into(out, lu, A, pivot=pivot)
     order, lower, upper = record(_lu, (pivot,), A)
     return Lu(record(_permutation, (A.dtype,), order), lower, upper)
 
@@ -359,14 +359,14 @@ def _permutation(order: Aval, dtype: DType) -> Lowering:
 def lu_factor(A: Tensor, *, pivot: bool = True, out: Any = None) -> LuFactor:
     """Return both triangular matrices of the LU decomposition in one, and how rows were exchanged, for `lu_solve`."""
     if out is not None:
-        return into(out, lu_factor, A, pivot=pivot)  # type: ignore[no-any-return]
+        return into(out, lu_factor, A, pivot=pivot)
     return LuFactor._make(record(_lu_factor, (pivot, True), A)[:2])
 
 
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False, out: Any = None) -> LuFactorEx:
     """Return what `lu_factor` does, and for each matrix 0, or the place of the first zero on the diagonal of ``U``."""
     if out is not None:
-        return into(out, lu_factor_ex, A, pivot=pivot, check_errors=check_errors)  # type: ignore[no-any-return]
+        return into(out, lu_factor_ex, A, pivot=pivot, check_errors=check_errors)
     return LuFactorEx._make(record(_lu_factor, (pivot, bool(check_errors)), A))
 
 
@@ -397,7 +397,7 @@ def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoin
         out: where to write the result.
     """
     if out is not None:
-        return into(out, lu_solve, LU, pivots, B, left=left, adjoint=adjoint)  # type: ignore[no-any-return]
+        return into(out, lu_solve, LU, pivots, B, left=left, adjoint=adjoint)
     return record(_lu_solve, (left, adjoint), LU, pivots, B)  # type: ignore[no-any-return]
 
 
@@ -433,7 +433,7 @@ def _lu_solve(a: Aval, pivots: Aval, b: Aval, left: bool, adjoint: bool) -> Lowe
 def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
     """Return square matrices multiplied ``n`` times with themselves; of the inverses where ``n`` is negative."""
     if out is not None:
-        return into(out, matrix_power, input, n)  # type: ignore[no-any-return]
+        return into(out, matrix_power, input, n)
     if n < 0:
         return matrix_power(inv(input), -n)
     return record(_matrix_power, (n,), input)  # type: ignore[no-any-return]

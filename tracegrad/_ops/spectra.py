@@ -82,7 +82,7 @@ def singular(A: Tensor, full_matrices: bool = True, *, driver: str | None = None
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.svd.html
     """
     if out is not None:
-        return into(out, singular, A, full_matrices)  # type: ignore[no-any-return]
+        return into(out, singular, A, full_matrices)
     if driver is not None:
         raise RuntimeError("torch.linalg.svd: keyword argument `driver=` is only supported on CUDA inputs with "
                            "cuSOLVER backend.")
@@ -93,7 +93,7 @@ def singular(A: Tensor, full_matrices: bool = True, *, driver: str | None = None
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True, *, out: Any = None) -> Svd:
     """Return ``U``, ``S`` and ``V`` of ``A = U @ diag(S) @ V.mH``; zeros for ``U`` and ``V`` unless ``compute_uv``."""
     if out is not None:
-        return into(out, svd, input, some, compute_uv)  # type: ignore[no-any-return]
+        return into(out, svd, input, some, compute_uv)
     if input.ndim < 2:
         raise RuntimeError(f"linalg.svd: input should have at least 2 dimensions, but has {input.ndim} dimensions "
                            "instead")
@@ -109,7 +109,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True, *, out: Any =
 def svdvals(A: Tensor, *, driver: str | None = None, out: Tensor | None = None) -> Tensor:
     """Return the singular values, descending."""
     if out is not None:
-        return into(out, svdvals, A)  # type: ignore[no-any-return]
+        return into(out, svdvals, A)
     return record(_svdvals, (), A)  # type: ignore[no-any-return]
 
 
@@ -197,14 +197,14 @@ def eigh(A: Tensor, UPLO: str = "L", *, out: Any = None) -> Eigh:
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigh.html
     """
     if out is not None:
-        return into(out, eigh, A, UPLO)  # type: ignore[no-any-return]
+        return into(out, eigh, A, UPLO)
     return Eigh._make(record(_eigh, (UPLO,), A))
 
 
 def eigvalsh(A: Tensor, UPLO: str = "L", *, out: Tensor | None = None) -> Tensor:
     """Return the eigenvalues of Hermitian matrices, ascending."""
     if out is not None:
-        return into(out, eigvalsh, A, UPLO)  # type: ignore[no-any-return]
+        return into(out, eigvalsh, A, UPLO)
     return record(_eigvalsh, (UPLO,), A)  # type: ignore[no-any-return]
 
 
@@ -271,14 +271,14 @@ def eig(A: Tensor, *, out: Any = None) -> Eig:
     See https://docs.pytorch.org/docs/stable/generated/torch.linalg.eig.html
     """
     if out is not None:
-        return into(out, eig, A)  # type: ignore[no-any-return]
+        return into(out, eig, A)
     return Eig._make(record(_eig, ("linalg.eig",), A))
 
 
 def eigvals(A: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the eigenvalues of square matrices, complex, in no order."""
     if out is not None:
-        return into(out, eigvals, A)  # type: ignore[no-any-return]
+        return into(out, eigvals, A)
     return record(_eig, ("linalg.eigvals",), A)[0]  # type: ignore[no-any-return]
 
 

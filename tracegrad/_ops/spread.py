@@ -182,7 +182,7 @@ def _cov(x: Aval, *rest: Any) -> Lowering:
         real = _dtype.to_real(dtype).np
         w, norm = None, jnp.asarray(a.shape[1] - correction, real)
         if given:
-            w = math.prod(g.reshape(-1).astype(real) for g in given)  # type: ignore[assignment]
+            w = math.prod(g.reshape(-1).astype(real) for g in given)
             total = jnp.sum(w)
             shrink = jnp.sum(w * given[-1].astype(real)) / total if has_weights else 1
             norm = total - correction * shrink

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracegrad._engine import trace
+from tracegrad._engine.segment import Segment
 
 if TYPE_CHECKING:
     from tracegrad._engine.trie import Node
@@ -118,7 +119,7 @@ def check(node: Node, inputs: Sequence[int], gradients: Sequence[Tensor | None],
         node: the node.
         inputs: the operands that count as its inputs.
         gradients: the gradient of each wanted operand.
-        owner: the trace that recorded it.
+        owner: the trace that recorded it, or the segment that it became.
     """
     for i, gradient in zip(node.wanted, gradients):
         if gradient is None:
@@ -127,7 +128,8 @@ def check(node: Node, inputs: Sequence[int], gradients: Sequence[Tensor | None],
         if array.dtype.kind not in "fc":
             array = array.astype(np.float32)
         if np.isnan(array).any():
-            where = (owner.lines or {}).get(node.slot)
+            lines = (owner.trace if isinstance(owner, Segment) else owner).lines
+            where = (lines or {}).get(node.slot)
             if where is None:
                 known = ("No forward pass information available. Enable detect anomaly during forward pass for more "
                          "information.")

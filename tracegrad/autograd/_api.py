@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from tracegrad._dtype import type_name
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.scope import Mapped, Scope
@@ -124,6 +123,9 @@ def grad(
         raise ValueError("grad requires non-empty inputs.")
     for t in targets:
         if not t._value.spec.wants:
+            for i, root in enumerate(_tensors(outputs)):
+                if not root._value.spec.wants:
+                    raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, "
@@ -227,7 +229,7 @@ def _cotangent(root: Tensor, c: Tensor | None, index: int, create_graph: bool) -
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         if not of.dtype.is_floating_point:
             raise RuntimeError("grad can be implicitly created only for real scalar outputs but got "
-                               f"{type_name(of.dtype)}")
+                               f"{of.dtype}")
         return trace.record(_ones, (of,))  # type: ignore[no-any-return]
     if not isinstance(c, Handle):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(c).__name__}")

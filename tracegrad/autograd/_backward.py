@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
 
+#: What `Sweep._inner_targets` says of a plain backward: the gradients of all leaves, of nothing inside the tape.
+_PLAIN: tuple[Any, dict[int, Any]] = ((None, ()), {})
+
+
 class Sweep(Cutting):
     """One backward in progress: the cotangents that wait, by where they wait."""
 
@@ -106,39 +110,43 @@ class Sweep(Cutting):
         With ``alone`` it is a pull through the one node that made ``slots``: return its wanted operands' gradients.
         """
         while True:
-            with trace.collection_paused:
-                cts = [trace.enter(current, c._value) if c._value.trace is not current else c._value.slot
-                       for c in cotangents]  # fmt: skip
-                if current.closed:
-                    return None
-                targets, inner = ((), {}) if alone else self._inner_targets(current)
-                key: tuple[Any, ...] = ("backward", tuple(slots), tuple(cts), self.retain, targets)
-                if floor:
-                    key = (*key, floor, alone)
-                node = current.node
-                kid = node.real.kids.get(key)
-                if kid is None:
+            cts = [trace.enter(current, c._value) if c._value.trace is not current else c._value.slot
+                   for c in cotangents]  # fmt: skip
+            if current.closed:
+                return None
+            targets, inner = _PLAIN
+            if alone:
+                targets = ()
+            elif self.targets is not None or current.retained or self.revived:
+                targets, inner = self._inner_targets(current)
+            key: tuple[Any, ...] = ("backward", tuple(slots), tuple(cts), self.retain, targets)
+            if floor:
+                key = (*key, floor, alone)
+            node = current.node
+            kid = node.real.kids.get(key)
+            if kid is None:
+                with trace.collection_paused:
                     kid = (grow_alone if alone else grow_backward)(node.real, key, targets)
-                tensors = trace.commit(current, node, kid, ())
-                if tensors is None:
-                    continue
-                current.has_backward = True
-                if alone:
-                    return tensors
-                assert kid.pull is not None
-                values = [(current.values[slot], slot) for slot in kid.pull.targets]
-                results = [(_source(value, current), slot, g) for (value, slot), g in zip(values, tensors)]
-                waiting: dict[int, Tensor] = {}
-                for source, slot, gradient in results:
-                    if source is None and slot < floor:
-                        waiting[slot] = gradient
-                    elif slot in inner:
-                        self.deliver(inner[slot], gradient)
-                    else:
-                        self.add(source, gradient)
-                if current.immediate:
-                    flush(current, "eager()")
-                return waiting
+            tensors = trace.commit(current, node, kid, ())
+            if tensors is None:
+                continue
+            current.has_backward = True
+            if alone:
+                return tensors
+            assert kid.pull is not None
+            values = current.values
+            waiting: dict[int, Tensor] = {}
+            for slot, gradient in zip(kid.pull.targets, tensors):
+                source = _source(values[slot], current)
+                if source is None and slot < floor:
+                    waiting[slot] = gradient
+                elif slot in inner:
+                    self.deliver(inner[slot], gradient)
+                else:
+                    self.add(source, gradient)
+            if current.immediate:
+                flush(current, "eager()")
+            return waiting
 
     def _past_cut(self, current: Trace, here: list[tuple[Tensor, Tensor]], slot: int) -> list[tuple[Tensor, Tensor]]:
         """Pull down to the cut at ``slot`` of the current trace, and call what is there; return where to go on."""
@@ -313,9 +321,9 @@ class Sweep(Cutting):
             def history(index: int, saved: Value, node: Node = node) -> Tensor:
                 return output_of(segment, node.slot + index, saved)
 
-            self.leaves_above(segment.trace, node.end)
+            self.leaves_above(segment, node.end)
             cut, who = segment.cuts.get(node.slot), self._who(segment, targets)
-            flow(self.at_cut(segment.trace, cut, node, outs, who, leads, pull, history))
+            flow(self.at_cut(segment, cut, node, outs, who, leads, pull, history))
             self._refresh()
 
     def _who(self, segment: Segment, targets: frozenset[int] | None) -> dict[int, Any]:
@@ -439,7 +447,7 @@ class Sweep(Cutting):
         targets = self._segment_targets(segment)
         wanted = tuple(i for i in node.wanted if targets is None or node.inputs[i] in targets)
         who = self._who(segment, targets)
-        self._expand_node(segment.trace, segment.cuts.get(node.slot), node, waiting, operands, wanted, who,
+        self._expand_node(segment, segment.cuts.get(node.slot), node, waiting, operands, wanted, who,
                           bool(wanted), history, {})  # fmt: skip
         for slot in [s for s in roots if s in waiting and s in segment.outputs]:
             self._deliver_output(segment.outputs[slot], waiting.pop(slot))
@@ -451,16 +459,11 @@ class Sweep(Cutting):
 
     def _expand(self, current: Trace, slots: Sequence[int], cotangents: Sequence[Tensor]) -> None:
         """Record each op's VJP as an op."""
-        path = current.node.real.path()
         values = dict(current.values)
         targets, inner = self._inner_targets(current)
         wanted = None if targets[0] is None else set(targets[0]) | set(inner)
-        traversed, _ = tape.reach(path, slots, wanted)
-        tape.check(path, traversed)
-        leads = None if wanted is None else tape.ways(path, wanted)
-        if not traversed.isdisjoint(tape.freed(path)):
-            raise RuntimeError(FREED)
-        handles = {slot: tensor_of(values[slot]) for d in traversed for slot in touched(path[d])}
+        traversed, leads, read = _expansion(current.node.real, tuple(slots), targets, wanted)
+        handles = {slot: tensor_of(values[slot]) for slot in read}
         # The user's code at a cut may flush: what is needed further on is looked up before.
         sources = {slot: source for slot, v in values.items() if (source := _source(v, current)) is not None}
         numbers = Numbers(current.floats, current.ints)
@@ -469,12 +472,13 @@ class Sweep(Cutting):
         for slot, c in zip(slots, cotangents):
             flowing[slot] = add(flowing[slot], c) if slot in flowing else c
         state.trace.has_backward = True
-        depths = traversed
+        nodes = list(traversed.values())
         if cuts and inner:
-            makers = tape.producers(path)
-            depths = traversed | {makers[s].depth for s in inner if makers[s].slot in cuts}
-        for depth in sorted(depths, reverse=True):
-            node = path[depth]
+            makers = [tape.maker(current.node.real, s) for s in inner]
+            nodes += [n for n in makers if n.slot in cuts and n.depth not in traversed]
+            nodes.sort(key=lambda n: -n.depth)
+        for node in nodes:
+            depth = node.depth
             if all(s not in flowing for s in range(node.slot, node.end)):
                 continue
             operands = operands_of(node, handles, numbers) if depth in traversed else []
@@ -492,7 +496,7 @@ class Sweep(Cutting):
             if source is not None and (wanted is None or slot in wanted):
                 self.add(source, gradient)
 
-    def _expand_node(self, owner: Trace, cut: Cut | None, node: Node, flowing: dict[int, Tensor],
+    def _expand_node(self, owner: Trace | Segment, cut: Cut | None, node: Node, flowing: dict[int, Tensor],
                      operands: Sequence[Any], wanted: tuple[int, ...], who: dict[int, Any], leads: bool,
                      history: Callable[[int, Value], Tensor], sources: dict[int, Any]) -> None:  # fmt: skip
         """Record the VJP of a node as an op, from ``flowing`` into it, past the cut that stands there."""
@@ -523,6 +527,28 @@ class Sweep(Cutting):
                 slot = node.inputs[i]
                 if gradient is not None:
                     flowing[slot] = add(flowing[slot], gradient) if slot in flowing else gradient
+
+
+def _expansion(last: Node, slots: tuple[int, ...], targets: Any,
+               wanted: set[int] | None) -> tuple[dict[int, Node], set[int] | None, tuple[int, ...]]:  # fmt: skip
+    """Return the nodes that a backward with ``create_graph`` goes through, the last first, by depth.
+
+    With them come the slots that lead to what is asked for, None for all, and those that the nodes read.
+    """
+    if last.known is None:
+        last.known = {}
+    key = ("expansion", slots, targets)
+    found = last.known.get(key)
+    if found is None:
+        path = last.path()
+        traversed, _ = tape.reach(path, slots, wanted)
+        tape.check(path, traversed)
+        if not traversed.isdisjoint(tape.freed(path)):
+            raise RuntimeError(FREED)
+        leads = None if wanted is None else tape.ways(path, wanted)
+        nodes = {d: path[d] for d in sorted(traversed, reverse=True)}
+        found = last.known[key] = nodes, leads, tuple({s: None for n in nodes.values() for s in touched(n)})
+    return found
 
 
 def _source(value: Value, owner: Trace) -> Any:

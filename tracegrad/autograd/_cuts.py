@@ -86,13 +86,15 @@ class Cutting:
         stages = self.stages
         return max((s for s, cut in cuts.items() if s <= top and cut.stage(stages.get(cut, 0)) < DONE), default=-1)
 
-    def leaves_above(self, current: Trace, floor: int) -> None:
-        """Accumulate the gradients that are complete before the user's code at slot ``floor`` of a trace runs."""
+    def leaves_above(self, owner: Trace | Segment, floor: int) -> None:
+        """Accumulate the gradients that are complete before the user's code at slot ``floor`` runs."""
         if self.targets is not None:
             return
+        here = owner.trace if isinstance(owner, Segment) else owner
         if self.uses is None:
-            self.uses = Uses(state.trace, self.segments)
-        for variable in [v for v in self.order if self.uses.complete(v, current, floor)]:
+            this = [owner] if isinstance(owner, Segment) else []
+            self.uses = Uses(state.trace, [*self.segments, *this])
+        for variable in [v for v in self.order if self.uses.complete(v, here, floor)]:
             self.arrive(variable)
 
     def arrive(self, variable: Variable) -> None:
@@ -105,14 +107,13 @@ class Cutting:
             with self.user_mode():
                 arrive(variable, gradient, self.create_graph)
 
-    def at_cut(self, owner: Trace, cut: Cut | None, node: Node, outs: Sequence[Tensor | None], who: dict[int, Any],
-               leads: bool,
-               pull: Callable[[Sequence[Tensor | None]], Sequence[Tensor | None]],
+    def at_cut(self, owner: Trace | Segment, cut: Cut | None, node: Node, outs: Sequence[Tensor | None],
+               who: dict[int, Any], leads: bool, pull: Callable[[Sequence[Tensor | None]], Sequence[Tensor | None]],
                history: Callable[[int, Value], Tensor]) -> Iterable[tuple[int, Tensor]]:  # fmt: skip
         """Go one stage further at a cut, with the gradients ``outs`` of its node's outputs.
 
         Args:
-            owner: the trace that recorded the node.
+            owner: the trace that recorded the node, or the segment that it became.
             cut: the cut; None where the node is walked alone only.
             node: where it stands.
             outs: the gradient of each output.

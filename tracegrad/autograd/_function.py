@@ -396,7 +396,7 @@ def _fitted(gradient: Any, to: Aval, name: str, index: int) -> Tensor:
     """Return the gradient of an argument in its shape, where that was broadcast, and dtype."""
     of = gradient._value.spec.aval
     if of.shape == to.shape and of.dtype is to.dtype:
-        return gradient
+        return gradient  # type: ignore[no-any-return]
     lead = len(of.shape) - len(to.shape)
     if lead < 0 or any(a not in (1, b) for a, b in zip(to.shape, of.shape[lead:])):
         raise RuntimeError(f"Function {name} returned an invalid gradient at index {index} - got {list(of.shape)} but "

@@ -73,13 +73,13 @@ def to_torch(obj: Any) -> Any:
 def _ours(x: Any, torch: Any) -> Tensor:
     name = str(x.dtype).removeprefix("torch.")
     if x.layout is not torch.strided or x.is_quantized or name not in {d.name for d in _dtype.ALL}:
-        raise UnsupportedError(f"from_torch: a tensor of {x.dtype} and layout {x.layout}; tensors here are dense, of the "
-                               f"dtypes {', '.join(d.name for d in _dtype.ALL)}")
-    plain = x.detach().resolve_conj().resolve_neg().contiguous()
+        raise UnsupportedError(f"from_torch: a tensor of {x.dtype} and layout {x.layout}; tensors here are dense, of "
+                               f"the dtypes {', '.join(d.name for d in _dtype.ALL)}")
+    plain = x.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
     if plain.device.type == "cpu":
         dtype = _dtype.by_name(name)
         array = plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else np.empty(0, np.uint8)
-        array = array.copy().view(dtype.np).reshape(tuple(x.shape))
+        array = array.view(dtype.np).reshape(tuple(x.shape))
         made = tensor_of(concrete(array, aval(array.shape, dtype)))
     else:
         made = from_dlpack(plain)

@@ -1,9 +1,9 @@
 """Any function of JAX as an operation of the tape.
 
 NOTE [Width] Our programs run with 64-bit types. A function that was written for JAX's default has its constants in 32
-bits: ``x + jnp.zeros(3)`` would become float64 in one of them, and a ``scan`` that carries it would fail. So the function
-is traced once for its operands, under the user's own setting, and the jaxpr that results is what runs. Going from 64 to
-32 bits inside a trace is safe; the other way is not, and never done in somebody else's trace.
+bits: ``x + jnp.zeros(3)`` would become float64 in one of them, and a ``scan`` that carries it would fail. So the
+function is traced once for its operands, under the user's own setting, and the jaxpr that results is what runs. Going
+from 64 to 32 bits inside a trace is safe; the other way is not, and never done in somebody else's trace.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class _Traced:
             return self.run(*full)
 
         with self._inner_width():
-            return jax.vjp(of, *[operands[i] for i in self.differentiable])  # type: ignore[return-value]
+            return jax.vjp(of, *[operands[i] for i in self.differentiable])
 
     def backward(self, pullback: Any, cotangents: Any) -> tuple[Any, ...]:
         """Return the cotangents of all operands, None of those that have none."""
@@ -241,7 +241,8 @@ def _token(x: Any) -> Any:
 
 def _struct(operand: Any, wide: bool) -> Any:
     if operand is float:  # weak, as Python's numbers are in JAX
-        return jax.ShapeDtypeStruct((), np.float64 if wide else np.float32, weak_type=True)
+        kind = np.float64 if wide else np.float32
+        return jax.ShapeDtypeStruct((), kind, weak_type=True)  # type: ignore[no-untyped-call]
     of: Aval = operand
     dtype = of.dtype.np if wide else _NARROW.get(of.dtype.name, of.dtype.np)
     return jax.ShapeDtypeStruct(of.shape, dtype)  # type: ignore[no-untyped-call]

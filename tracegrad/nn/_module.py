@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import builtins
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tracegrad import _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType, type_name
-from tracegrad._engine.trace import record
 from tracegrad._grad_mode import no_grad
-from tracegrad._handle import constant, tensor_of, write
-from tracegrad._ops._declare import cast_rule
+from tracegrad._handle import write
 from tracegrad._tensor import Tensor
 from tracegrad.nn import _hooks
+from tracegrad.nn._loading import cast, load
 from tracegrad.nn._parameter import Buffer, Parameter
 from tracegrad.nn._pure import to_jax
 
 T = TypeVar("T", bound="Module")
-
-
-class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])):
-    """What `Module.load_state_dict` did not find, and what it found no place for."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return (
-            super().__repr__()
-            if self.missing_keys or self.unexpected_keys
-            else "<All keys matched successfully>"
-        )
-
-    __str__ = __repr__
 
 
 class Module(_hooks.Hooked):
@@ -363,80 +347,7 @@ class Module(_hooks.Hooked):
         Raises:
             RuntimeError: in PyTorch's words, for keys (when strict) and shapes that do not match.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
-        missing: list[str] = []
-        unexpected: list[str] = []
-        errors: list[str] = []
-        known: set[str] = set()
-        metadata = getattr(state_dict, "_metadata", None) or {}
-        state_dict = OrderedDict(state_dict)  # hooks may change it
-
-        def load(module: Module, prefix: str) -> None:
-            given = metadata.get(prefix[:-1], {})
-            for hook in module._load_state_dict_pre_hooks.values():
-                hook(state_dict, prefix, given, True, missing, unexpected, errors)
-            module._load(state_dict, prefix, assign, known, missing, errors)
-            for name, child in module._modules.items():
-                if child is not None:
-                    load(child, f"{prefix}{name}.")
-            more = [k for k in state_dict if k.startswith(prefix) and k not in known and k not in unexpected]
-            unexpected.extend(more)
-            for hook in module._load_state_dict_post_hooks.values():
-                if hook(module, _IncompatibleKeys(missing, unexpected)) is not None:
-                    raise AssertionError(
-                        "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to "
-                        "return new values, if incompatible_keys need to be modified, it should be done inplace."
-                    )
-
-        with no_grad():
-            load(self, "")
-        if strict:
-            for keys, what in ((unexpected, "Unexpected"), (missing, "Missing")):
-                if keys:
-                    names = ", ".join(f'"{k}"' for k in keys)
-                    errors.insert(0, f"{what} key(s) in state_dict: {names}. ")
-        if errors:
-            raise RuntimeError(
-                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors)
-            )
-        return _IncompatibleKeys(missing, unexpected)
-
-    def _load(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        assign: bool,
-        known: set[str],
-        missing: list[str],
-        errors: list[str],
-    ) -> None:
-        for kind in ("_parameters", "_buffers"):
-            for name, own in self.__dict__[kind].items():
-                if own is None or name in self._non_persistent_buffers_set:
-                    continue
-                key = prefix + name
-                known.add(key)
-                if key not in state_dict:
-                    missing.append(key)
-                    continue
-                given = state_dict[key]
-                if not isinstance(given, Tensor):
-                    errors.append(
-                        f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
-                        f"object from checkpoint but received {type(given)}"
-                    )
-                elif given.shape != own.shape:
-                    errors.append(
-                        f"size mismatch for {key}: copying a param with shape {given.shape} from "
-                        f"checkpoint, the shape in current model is {own.shape}."
-                    )
-                elif not assign:
-                    _copy(own, given)
-                elif kind == "_parameters" and not isinstance(given, Parameter):
-                    self._parameters[name] = Parameter(given, own.requires_grad)
-                else:
-                    self.__dict__[kind][name] = given
+        return load(self, state_dict, strict, assign)
 
     # -- modes and conversions -------------------------------------------------------------------------------
 
@@ -501,12 +412,12 @@ class Module(_hooks.Hooked):
         def convert(t: Tensor) -> Tensor:
             if place is not None and t.device is not place:
                 t = t.to(place)
-            return _cast(t, dtype) if dtype is not None and t.dtype.is_inexact else t
+            return cast(t, dtype) if dtype is not None and t.dtype.is_inexact else t
 
         return self._apply(convert)
 
     def _to_floating(self: T, dtype: DType) -> T:
-        return self._apply(lambda t: _cast(t, dtype) if t.dtype.is_floating_point else t)
+        return self._apply(lambda t: cast(t, dtype) if t.dtype.is_floating_point else t)
 
     def float(self: T) -> T:
         """Convert floating-point parameters and buffers to float32; return this module."""
@@ -526,7 +437,7 @@ class Module(_hooks.Hooked):
 
     def type(self: T, dst_type: DType) -> T:
         """Convert every parameter and buffer to a dtype; return this module."""
-        return self._apply(lambda t: _cast(t, dst_type))
+        return self._apply(lambda t: cast(t, dst_type))
 
     def cpu(self: T) -> T:
         """Move everything to the CPU; return this module."""
@@ -603,18 +514,6 @@ def _typename(x: Any) -> str:
         kind = x
     module = kind.__module__.replace("tracegrad", "torch")
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-
-
-def _cast(t: Tensor, dtype: DType) -> Tensor:
-    return t if t.dtype is dtype else record(cast_rule, (dtype,), t)
-
-
-def _copy(target: Tensor, source: Tensor) -> None:
-    """Give ``target`` the elements of ``source``, in its own dtype and on its own device."""
-    if source.device is not target.device:
-        source = source.to(target.device)
-    source = _cast(source, target.dtype)
-    write(target, tensor_of(constant(source._value)))
 
 
 def zero_grad(p: Tensor, set_to_none: bool) -> None:

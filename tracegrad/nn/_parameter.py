@@ -9,7 +9,6 @@ import numpy as np
 from tracegrad import _device, _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType
-from tracegrad._engine.trace import force
 from tracegrad._engine.value import aval, concrete
 from tracegrad._handle import constant, tensor_of, want_grad
 from tracegrad._tensor import Tensor
@@ -51,19 +50,8 @@ class Parameter(Tensor):
             found = memo[id(self)] = type(self)(self, self.requires_grad)
         return found
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        of = self._value.spec.aval
-        return _rebuild, (type(self), np.array(force(self._value)), of.device, self.requires_grad)
-
 
 Parameter.__module__ = "tracegrad.nn"
-
-
-def _rebuild(
-    cls: type[Parameter], array: np.ndarray[Any, Any], device: Device, requires_grad: bool
-) -> Parameter:
-    data = tensor_of(concrete(np.array(array), aval(array.shape, _dtype.from_np(array.dtype), device)))
-    return cls(data, requires_grad)
 
 
 class Buffer(Tensor):

@@ -12,8 +12,8 @@ from tracegrad._errors import UnsupportedError
 from tracegrad._handle import Handle, tensor_of
 from tracegrad._interop import from_jax
 from tracegrad._jaxtree import value_of
-from tracegrad._ops.creation import from_host
 from tracegrad._ops._generator import default_generator
+from tracegrad._ops.creation import from_host
 from tracegrad.nn._calling import call
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def to_jax(module: Module, buffers: bool) -> tuple[Any, ...]:
         out = _arrays(result)
         if default_generator._count != draws and _traced((params, state, args, kwargs)):
             raise UnsupportedError(
-                f"{module._get_name()}: its forward draws random numbers, which JAX would trace once and then repeat at "
-                "every call. Call eval() before to_jax(), or pass what is drawn as an argument")
+                f"{module._get_name()}: its forward draws random numbers, which JAX would trace once and then "
+                "repeat at every call. Call eval() before to_jax(), or pass what is drawn as an argument")
         changed = [name for name in state if given[name]._value is not before[name]]
         if changed and not buffers:
             raise RuntimeError(f"{module._get_name()}: its forward writes to the buffers {', '.join(changed)}, which a "
@@ -82,7 +82,11 @@ def _tensors(tree: Any) -> Any:
 
 def _arrays(tree: Any) -> Any:
     """Return ``tree`` with arrays in the place of its tensors."""
-    return jax.tree_util.tree_map(lambda x: x.jax() if isinstance(x, Handle) else x, tree, is_leaf=_is_tensor)
+
+    def convert(x: Any) -> Any:
+        return x.jax() if _is_tensor(x) else x
+
+    return jax.tree_util.tree_map(convert, tree, is_leaf=_is_tensor)
 
 
 def _traced(tree: Any) -> bool:

@@ -26,9 +26,15 @@ from tracegrad._ops.classification import nll_loss as nll_loss
 from tracegrad._ops.convolution import conv1d as conv1d
 from tracegrad._ops.convolution import conv2d as conv2d
 from tracegrad._ops.convolution import pad as pad
+from tracegrad._ops.distances import pairwise_distance as pairwise_distance
+from tracegrad._ops.distances import pdist as pdist
 from tracegrad._ops.dropout import dropout as dropout
 from tracegrad._ops.dropout import dropout1d as dropout1d
 from tracegrad._ops.dropout import dropout2d as dropout2d
+from tracegrad._ops.folding import col2im as fold  # noqa: F401
+from tracegrad._ops.folding import im2col as unfold  # noqa: F401
+from tracegrad._ops.folding import pixel_shuffle as pixel_shuffle
+from tracegrad._ops.folding import pixel_unshuffle as pixel_unshuffle
 from tracegrad._ops.linear import bilinear as bilinear
 from tracegrad._ops.linear import embedding as embedding
 from tracegrad._ops.linear import linear as linear

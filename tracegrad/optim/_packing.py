@@ -1,8 +1,8 @@
 """Packed states: what an optimizer keeps of several parameters as one value.
 
-NOTE [Packed states] Users seldom look at an optimizer's states, and there are several for each parameter. Between steps,
-those of the parameters that were updated together are one value, a bundle, which is recorded, entered, handed out and
-donated as one. In it, the states of small parameters lie in one flat array: an array costs a program about a
+NOTE [Packed states] Users seldom look at an optimizer's states, and there are several for each parameter. Between
+steps, those of the parameters that were updated together are one value, a bundle, which is recorded, entered, handed out
+and donated as one. In it, the states of small parameters lie in one flat array: an array costs a program about a
 microsecond in and one out, whatever its size. Whoever asks for ``optimizer.state`` gets tensors; the next step packs
 those that nobody holds any more.
 """
@@ -44,7 +44,7 @@ class Pack:
 
 
 def groups(of: Sequence[tuple[int, Any]]) -> Groups:
-    """Return which parameters, of these numbers of elements and NumPy dtypes, share arrays: the small ones of a dtype."""
+    """Return which parameters, of these numbers of elements and dtypes, share arrays: the small ones of a dtype."""
     small: dict[Any, list[int]] = {}
     alone: list[tuple[int, ...]] = []
     for i, (numel, dtype) in enumerate(of):

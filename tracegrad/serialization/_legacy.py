@@ -20,6 +20,10 @@ class _Blank:
     """Stands for every object in the first pass over a file, which only looks for its storages."""
 
 
+def _blank(what: Any, given: Any) -> _Blank:
+    return _Blank()
+
+
 class _Bounded(io.RawIOBase):
     """A file from which nobody reads more than is left of it, whatever size the file declares."""
 
@@ -68,7 +72,7 @@ def load(given: IO[bytes], where: str, map_location: MapLocation, encoding: str)
         return _Blank()
 
     real = Checkpoint(lambda given: storages[storage_id(given)[1]], map_location, file.end).names()
-    blank = Names(real.find, lambda what, given: _Blank(), lambda what, given: _Blank(), note, lambda x: False, (_Blank,))
+    blank = Names(real.find, _blank, _blank, note, lambda x: False, (_Blank,))
     unpickle(file, blank, encoding)
     keys = unpickle(file, plain, encoding)
     if not isinstance(keys, list) or not all(type(k) is str for k in keys) or set(keys) != set(found):

@@ -61,9 +61,9 @@ def load(f: Any, map_location: MapLocation = None, pickle_module: Any = None, *,
     if not is_path:
         for needed in ("read", "seek", "tell"):
             if not hasattr(f, needed):
-                raise AttributeError(f"'{type(f).__name__}' object has no attribute '{needed}'. You can only torch.load "
-                                     "from a file that is seekable. Please pre-load the data into a buffer like "
-                                     "io.BytesIO and try to load from it instead.")
+                raise AttributeError(f"'{type(f).__name__}' object has no attribute '{needed}'. You can only "
+                                     "torch.load from a file that is seekable. Please pre-load the data into a buffer "
+                                     "like io.BytesIO and try to load from it instead.")
     where = repr(os.fspath(f)) if is_path else getattr(f, "name", None) and repr(f.name) or "the file"
     with open(f, "rb") if is_path else nullcontext(f) as file:
         start = file.tell()

@@ -11,6 +11,7 @@ from tracegrad import _device, _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType
 from tracegrad._errors import UnsupportedError
+from tracegrad._formats import strided
 from tracegrad._handle import Size, want_grad
 from tracegrad._tensor import Tensor
 from tracegrad.nn._parameter import Buffer, Parameter
@@ -319,7 +320,7 @@ def _named_device(*given: Any) -> Device:
 def _layout(name: Any) -> Any:
     if name != "torch.strided":
         raise UnsupportedError(f"load: the file holds the layout {str(name)[:40]}; tensors here are all dense")
-    return "torch.strided"
+    return strided
 
 
 _DTYPES = {d.name: d for d in _dtype.ALL}
@@ -329,6 +330,7 @@ _PLAIN: dict[str, tuple[Any, Callable[..., Any] | None]] = {
     "builtins.set": (set, None), "builtins.frozenset": (frozenset, None), "builtins.complex": (complex, _complex),
     "builtins.bytearray": (bytearray, _bytearray), "builtins.bytes": (bytes, _bytes), "builtins.slice": (slice, _slice),
     "builtins.range": (range, _range), "_codecs.encode": (_encoded, _encoded), "torch.Size": (Size, _size),
-    "torch.device": (Device, _named_device), "torch.Tensor": (Tensor, None), "torch.nn.parameter.Parameter": (Parameter, None),
+    "torch.device": (Device, _named_device), "torch.Tensor": (Tensor, None),
+    "torch.nn.parameter.Parameter": (Parameter, None),
     "torch.serialization._get_layout": (_layout, _layout),
 }  # fmt: skip

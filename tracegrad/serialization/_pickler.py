@@ -70,13 +70,16 @@ class _StorageId:
         self.kept, self.typed = kept, typed
 
 
-class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+_Base: Any = pickle._Pickler
+
+
+class Pickler(_Base):  # type: ignore[misc]
     """Writes a pickle that PyTorch reads, and collects the storages of its tensors in `storages`.
 
     The standard library's pickler in Python is the base: the one in C looks names up by importing them.
     """
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: dict[Any, Any] = dict(_Base.dispatch)
 
     def __init__(self, file: Any, protocol: int):
         super().__init__(file, protocol)
@@ -123,7 +126,8 @@ class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
             return _DEVICE, (obj.type,) if obj.index is None else (obj.type, obj.index)
         state = {name: value for name, value in vars(obj).items() if name != "_value" and not hasattr(type(obj), name)}
         if type(obj) is Parameter:
-            data = (_Rebuilt(*self._data(obj, False)), obj.requires_grad, OrderedDict())
+            hooks: OrderedDict[Any, Any] = OrderedDict()
+            data = (_Rebuilt(*self._data(obj, False)), obj.requires_grad, hooks)
             return (_PARAMETER_WITH_STATE, (*data, state)) if state else (_PARAMETER, data)
         function, arguments = self._data(obj, obj.requires_grad)
         if type(obj) is Buffer:
@@ -150,7 +154,8 @@ class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
             raise RuntimeError("Cannot save multiple tensors or storages that view the same data as different types")
         kept.put(tensor, strides, offset)
         typed = of.dtype in _STORAGE_NAMES
-        place = (_StorageId(kept, typed), offset, tuple(of.shape), strides, wants, OrderedDict())
+        hooks: OrderedDict[Any, Any] = OrderedDict()
+        place = (_StorageId(kept, typed), offset, tuple(of.shape), strides, wants, hooks)
         return (_TENSOR, place) if typed else (_TYPED_TENSOR, (*place, of.dtype))
 
 

@@ -1,4 +1,4 @@
-"""Writing files that ``load`` of this package and PyTorch's ``torch.load`` read; a file is there whole or not at all."""
+"""Writing files that ``load`` and PyTorch's ``torch.load`` read; a file is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def save(obj: Any, f: Any, pickle_module: Any = None, pickle_protocol: int = 2,
     """Write an object to a ``.pt`` file in PyTorch's format; ``torch.load`` reads what consists of its own types.
 
     A path is written whole or not at all: where saving fails, the file that was there stays. Tensors that share
-    elements are written once and share them again when loaded. Of elements that no saved tensor shows, zeros are written.
+    elements are written once and share them again when loaded. Of elements that no saved tensor shows, zeros are
+    written.
 
     Args:
         obj: tensors, state dicts, containers, numbers; also other objects that pickle takes, which `load` only gives

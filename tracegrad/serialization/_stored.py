@@ -73,8 +73,8 @@ class Stored:
         empty = 0 in shape
         last = start + sum((n - 1) * s for n, s in zip(shape, strides)) if not empty else start - 1
         if last >= held:
-            raise ValueError(f"a tensor with sizes {shape}, strides {strides} and offset {start} lies beyond the end of "
-                             f"its storage of {held} elements")
+            raise ValueError(f"a tensor with sizes {shape}, strides {strides} and offset {start} lies beyond the end "
+                             f"of its storage of {held} elements")
         count = 1
         for n in shape:
             count *= n

@@ -1,8 +1,8 @@
 """A reader of pickles that runs no code: a small machine for the instructions that checkpoints consist of.
 
-Python's own unpickler imports what a file names and calls it. This one has a table of names instead (`Names`), and calls
-nothing else. Every instruction costs about what it takes in the file: no size in it is believed, no key is hashed before
-it is known to be harmless.
+Python's own unpickler imports what a file names and calls it. This one has a table of names instead (`Names`), and
+calls nothing else. Every instruction costs about what it takes in the file: no size in it is believed, no key is hashed
+before it is known to be harmless.
 """
 
 from __future__ import annotations
@@ -235,6 +235,10 @@ def _discard(machine: _Machine, _: Any) -> None:
         machine.stack.pop()
 
 
+def _discard_marked(machine: _Machine, _: Any) -> None:
+    machine.since_mark()
+
+
 def _tuple(count: int) -> Callable[[_Machine, Any], None]:
     def step(machine: _Machine, _: Any) -> None:
         parts = [machine.pop() for _ in range(count)]
@@ -328,7 +332,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys("BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split(), _push),
     **dict.fromkeys("STRING BINSTRING SHORT_BINSTRING".split(), _text),
     "EMPTY_LIST": _empty(list), "EMPTY_DICT": _empty(dict), "EMPTY_SET": _empty(set), "EMPTY_TUPLE": _empty(tuple),
-    "MARK": _mark, "POP": _discard, "POP_MARK": lambda machine, _: machine.since_mark() and None,
+    "MARK": _mark, "POP": _discard, "POP_MARK": _discard_marked,
     "DUP": lambda machine, _: machine.stack.append(machine.top()),
     "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.since_mark())),
     "TUPLE1": _tuple(1), "TUPLE2": _tuple(2), "TUPLE3": _tuple(3),

@@ -130,7 +130,8 @@ def _compare_numbers(actual: Any, expected: Any, options: _Options, path: str) -
     if options.check_dtype and type(a) is not type(b):
         raise _fail(f"The (d)types do not match: {type(a)} != {type(b)}.", options, path)
     kind = complex128 if isinstance(a, complex) else float64
-    rtol, atol = _tolerances(options, kind) if isinstance(a, (float, complex)) else (options.rtol or 0, options.atol or 0)
+    inexact = isinstance(a, (float, complex))
+    rtol, atol = _tolerances(options, kind) if inexact else (options.rtol or 0, options.atol or 0)
     if a == b or (options.equal_nan and cmath.isnan(a) and cmath.isnan(b)):
         return
     off = abs(a - b)

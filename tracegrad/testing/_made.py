@@ -70,7 +70,8 @@ def make_tensor(*shape: Any, dtype: DType, device: DeviceLike, low: float | None
 
 
 def _uniform(size: tuple[int, ...], dtype: DType, device: DeviceLike, low: float, high: float) -> Tensor:
-    return rand(size, dtype=dtype, device=device) * (high - low) + low
+    made: Tensor = rand(size, dtype=dtype, device=device) * (high - low) + low
+    return made
 
 
 def _bounds(dtype: DType, low: float | None, high: float | None) -> tuple[float, float]:

@@ -49,7 +49,8 @@ def hooks_with_keywords(torch, note):
             return x * by
 
     module = Scale()
-    module.register_forward_pre_hook(lambda m, args, kwargs: ((args[0] + 1,), {"by": kwargs["by"] * 2}), with_kwargs=True)
+    module.register_forward_pre_hook(lambda m, args, kwargs: ((args[0] + 1,), {"by": kwargs["by"] * 2}),
+                                     with_kwargs=True)  # fmt: skip
     module.register_forward_hook(lambda m, args, kwargs, out: note(*args, kwargs["by"], out), with_kwargs=True)
     note(module(torch.ones(2), by=3))
     module.register_forward_pre_hook(lambda m, args, kwargs: args, with_kwargs=True)

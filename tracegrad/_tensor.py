@@ -33,6 +33,7 @@ from tracegrad._ops import (
     shape,
     sharing,
     splitting,
+    turning,
     viewing,
     writing,
 )
@@ -248,7 +249,7 @@ class Tensor(Conversions):
         if not isinstance(element, (Handle, numbers.Number)):
             raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
                                f"{type(element)}.")
-        return bool(comparison.eq(self, element).any())
+        return bool(comparison.eq(self, element).any())  # type: ignore[arg-type]
 
     # -- shape and type --------------------------------------------------------------------------------------------
 
@@ -334,7 +335,7 @@ class Tensor(Conversions):
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         """Return this tensor's elements where ``condition`` holds, else those of ``other``."""
-        return blending.where(condition, self, other)
+        return blending.where(condition, self, other)  # type: ignore[no-any-return]
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -343,6 +344,13 @@ class Tensor(Conversions):
     fill_ = sharing.fill_
     resize_ = sharing.resize_
     set_ = sharing.set_
+    squeeze_ = turning.squeeze_
+    unsqueeze_ = turning.unsqueeze_
+    t_ = turning.t_
+    transpose_ = turning.transpose_
+    swapaxes_ = turning.swapaxes_
+    swapdims_ = turning.swapdims_
+    fill_diagonal_ = turning.fill_diagonal_
 
     # -- autograd --------------------------------------------------------------------------------------------------
 

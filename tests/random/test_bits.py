@@ -9,7 +9,6 @@ from scipy import stats
 import tracegrad as tg
 from tracegrad._ops._bits import bits32, scramble
 
-
 FIRST = [262767704, 859053478, 2129442778, 2301965278]  # of seed 0, draw 0
 
 

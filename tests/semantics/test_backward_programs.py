@@ -353,8 +353,9 @@ def test_the_graph_can_be_walked(torch):
 def test_names_of_grad_fn(torch):
     w, v = pair(torch)
     m = w.outer(v)
-    made = (w + v, w - v, w * v, w / v, w**2, -w, w.exp(), w.sum(), w.mean(), m @ m, m @ w, w.relu(), w[0], w[:1], m.t(),
-            m.view(-1), w.clone(), torch.cat([w, v]), torch.stack([w, v]), w.max(), w.softmax(0), w.log_softmax(0),
+    made = (w + v, w - v, w * v, w / v, w**2, -w, w.exp(), w.sum(), w.mean(), m @ m, m @ w, w.relu(), w[0], w[:1],
+            m.t(), m.view(-1), w.clone(),
+             torch.cat([w, v]), torch.stack([w, v]), w.max(), w.softmax(0), w.log_softmax(0),
             w.double(), torch.where(w > 1, w, v), w.norm(), w.std(), w.abs(), w.clamp(0))  # fmt: skip
     return [y.grad_fn.name() for y in made]
 

@@ -97,7 +97,8 @@ def test_means_of_integers_raise(torch):
         torch.tensor([1, 2]).mean()
     with failing() as soft:
         torch.tensor([1, 2]).softmax(0)
-    return error, soft, torch.tensor([1, 2]).mean(dtype=torch.float32), torch.tensor([1, 2]).softmax(0, dtype=torch.float64)
+    return error, soft, torch.tensor([1, 2]).mean(dtype=torch.float32), \
+        torch.tensor([1, 2]).softmax(0, dtype=torch.float64)
 
 
 @same

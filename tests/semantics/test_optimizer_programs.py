@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 from _models import data, fit, line, mlp
 from _same import failing, same
@@ -158,7 +159,8 @@ def test_adam_moments_and_steps_are_read(torch):
         quadratic(torch, w * v)
         optimizer.step()
     state = optimizer.state[v]
-    return list(state), state["step"], state["exp_avg"], state["exp_avg_sq"].tolist()
+    return list(state), state["step"].tolist(), state["step"].dtype, state["exp_avg"].tolist(), \
+        state["exp_avg_sq"].tolist()
 
 
 @same
@@ -172,6 +174,47 @@ def test_moments_are_cleared_to_restart(torch):
         if i == 1:
             optimizer.state.clear()
     return w.tolist(), optimizer.state[w]["step"].item()
+
+
+@same
+def test_the_step_counter_is_written(torch):
+    w, v = weights(torch)
+    optimizer = torch.optim.Adam([w, v], lr=0.1)
+    for i in range(4):
+        optimizer.zero_grad()
+        quadratic(torch, w * v)
+        optimizer.step()
+        if i == 0:
+            optimizer.state[w]["step"].fill_(10)
+        if i == 1:
+            optimizer.state[v]["step"] = torch.tensor(3.0)
+    return w.tolist(), v.tolist(), [s["step"].item() for s in optimizer.state.values()]
+
+
+@same
+def test_a_held_step_counter_counts_on(torch):
+    w, v = weights(torch)
+    optimizer = torch.optim.Adam([w, v], lr=0.1)
+    quadratic(torch, w * v)
+    optimizer.step()
+    held = optimizer.state[w]["step"]
+    optimizer.step()
+    optimizer.step()
+    return held.item(), w.tolist(), optimizer.state_dict()["state"][1]["step"].item()
+
+
+@same
+def test_an_optimizer_is_pickled_with_its_states(torch):
+    w, _ = weights(torch)
+    optimizer = torch.optim.Adam([w], lr=0.1)
+    for _ in range(2):
+        quadratic(torch, w)
+        optimizer.step()
+    twin = pickle.loads(pickle.dumps(optimizer))
+    (p,) = twin.param_groups[0]["params"]
+    quadratic(torch, p)
+    twin.step()
+    return p.tolist(), w.tolist(), twin.state[p]["step"].item()
 
 
 @same
@@ -288,20 +331,6 @@ def test_a_view_of_the_weights_follows_the_steps(torch):
 
 
 @same
-def test_hooks_of_optimizers(torch):
-    w, _ = weights(torch)
-    optimizer = torch.optim.SGD([w], lr=0.1)
-    log = []
-    optimizer.register_step_pre_hook(lambda o, args, kwargs: log.append(w.tolist()))
-    handle = optimizer.register_step_post_hook(lambda o, args, kwargs: log.append(w.tolist()))
-    quadratic(torch, w)
-    optimizer.step()
-    handle.remove()
-    optimizer.step()
-    return log
-
-
-@same
 def test_bad_optimizers_are_refused(torch):
     w, _ = weights(torch)
     found = []
@@ -325,15 +354,13 @@ def test_how_an_optimizer_prints(torch):
 @same
 def test_schedules_step_by_step(torch):
     w, _ = weights(torch)
-    optimizer = torch.optim.SGD([w], lr=1.0)
     schedules = torch.optim.lr_scheduler
     rates = []
-    for make in (lambda: schedules.StepLR(optimizer, 2, 0.1), lambda: schedules.ExponentialLR(optimizer, 0.5),
-                 lambda: schedules.LambdaLR(optimizer, lambda e: 1 / (e + 1)),
-                 lambda: schedules.CosineAnnealingLR(optimizer, 3),
-                 lambda: schedules.MultiStepLR(optimizer, [1, 2], 0.1)):  # fmt: skip
+    for make in (lambda o: schedules.StepLR(o, 2, 0.1), lambda o: schedules.ExponentialLR(o, 0.5),
+                 lambda o: schedules.LambdaLR(o, lambda e: 1 / (e + 1)), lambda o: schedules.CosineAnnealingLR(o, 3),
+                 lambda o: schedules.MultiStepLR(o, [1, 2], 0.1)):  # fmt: skip
         optimizer = torch.optim.SGD([w], lr=1.0)
-        schedule = make()
+        schedule = make(optimizer)
         for _ in range(4):
             optimizer.step()
             schedule.step()

@@ -22,7 +22,7 @@ Rule = Callable[..., "Lowering"]
 class Viewing:
     """How the result of a view op lies in its operand."""
 
-    #: ``put(array, new, *numbers) -> array`` with ``new`` where the view is; ``array`` is None for an op that covers it.
+    #: ``put(array, new, *numbers) -> array`` with ``new`` where the view is; ``array`` is None if the op covers it.
     put: Callable[..., Any]
     #: ``lay(strides, offset, *numbers) -> (strides, offset)``, in elements, from those of the operand; the offset is
     #: None where it is not known in Python.

@@ -256,7 +256,8 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
     ints: dict[int, int] = {}
     for operand, is_float, index in kid.numbers:
         x: Any = operands[operand]
-        (floats if is_float else ints)[index] = x.value if type(x) is Input else x
+        into: dict[int, Any] = floats if is_float else ints
+        into[index] = x.value if type(x) is Input else x
     fresh: dict[int, Value] = {}
     tensors = []
     for slot, spec in enumerate(kid.specs, kid.slot):

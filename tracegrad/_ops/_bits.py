@@ -2,13 +2,13 @@
 
 So an element depends on nothing else: not on what was flushed when, on the program it is drawn in, or on the device.
 
-NOTE [Our own hash] A model's weights are some fifty draws in one program, and what XLA needs to compile that program is
-what a user waits for. JAX's threefry of 20 rounds costs 140 ms of compile time a draw, and on a CPU it runs as a loop
-over arrays. The hash here has a third of the operations, all on 32-bit words: 20 ms a draw and a tenth of the run time.
-It is the mixer ``triple32`` (Chris Wellons, https://nullprogram.com/blog/2018/07/31/, in the public domain), with a word
-of the key added before each of its multiplications and after the last, and the place added once more at the end, so that
-the words of one draw are no permutation of each other and repeat as often as random words do. The key mixes the seed and
-the number of the draw, for fixed seeds one to one. `tests/random/test_bits.py` has the statistical tests.
+NOTE [Our own hash] A model's weights are some fifty draws in one program, and what XLA needs to compile that is what a
+user waits for. JAX's threefry of 20 rounds costs 140 ms of compile time a draw, and on a CPU it runs as a loop over
+arrays. The hash here has a third of the operations, all on 32-bit words: 20 ms a draw and a tenth of the run time.
+It is the mixer ``triple32`` (Chris Wellons, https://nullprogram.com/blog/2018/07/31/, in the public domain), with a
+word of the key added before each of its multiplications and after the last, and the place added once more at the end,
+so that the words of one draw are no permutation of each other and repeat as often as random words do. The key mixes
+the seed and the number of the draw, for fixed seeds one to one. `tests/random/test_bits.py` has the statistical tests.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def standard_normal(draw: Draw, shape: tuple[int, ...], dtype: Any) -> Any:
     part = _computed(dtype)
     if dtype.kind == "c":
         both = [lax.erf_inv(_centred(draw, shape, part, p)) for p in (0, 2)]  # times sqrt(2), by 1/sqrt(2)
-        return _complex(*both, dtype)
+        return _complex(both[0], both[1], dtype)
     return (lax.erf_inv(_centred(draw, shape, part)) * np.asarray(math.sqrt(2), part)).astype(_real(dtype))
 
 
@@ -133,7 +133,9 @@ def integers(draw: Draw, shape: tuple[int, ...], dtype: Any, low: Any, span: Any
     The random word is a binary fraction, which is multiplied by ``span``: a bias of ``span / 2**64`` at most.
     """
     if wide():
-        half, word, signed = 32, np.uint64, np.int64
+        half = 32
+        word: Any = np.uint64
+        signed: Any = np.int64
         high, low_half = (bits32(draw, shape, p).astype(word) for p in (0, 1))
     else:
         half, word, signed = 16, np.uint32, np.int32

@@ -196,14 +196,14 @@ def check_held(x: int, name: str, dtype: DType) -> None:
     if dtype.category == COMPLEX:
         raise RuntimeError("check_random_bounds handles only integral, floating-point and boolean types")
     if dtype.category == FLOATING:
-        limit = float(jnp.finfo(dtype.np).max)
+        limit = float(jnp.finfo(dtype.np).max)  # type: ignore[no-untyped-call]
         digits = dist.DIGITS[dtype.name]
         held, exact = -limit <= x <= limit, -(2**digits) <= x <= 2**digits
         if held and not exact:
             warnings.warn(
-                f"{name} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {c_name(dtype)} can "
-                "support discrete uniform distribution only within this range. This warning will become an error in "
-                "version 1.7 release, please fix the code in advance", UserWarning, stacklevel=5)  # fmt: skip
+                f"{name} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {c_name(dtype)} "
+                "can support discrete uniform distribution only within this range. This warning will become an error "
+                "in version 1.7 release, please fix the code in advance", UserWarning, stacklevel=5)  # fmt: skip
     elif dtype.category == BOOL:
         held = 0 <= x <= 1
     else:
@@ -284,8 +284,8 @@ def probability(operand: int) -> Check:
     return never(operand, lambda a: ~((a >= 0) & (a <= 1)), lambda _: RuntimeError(_NO_PROBABILITY))
 
 
-_NO_PROBABILITY = ("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message be improved?  "
-                   "If so, please report an enhancement request to PyTorch.)")  # fmt: skip
+_NO_PROBABILITY = ("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message be "
+                   "improved?  If so, please report an enhancement request to PyTorch.)")  # fmt: skip
 
 
 def check_probability(p: Any) -> None:
@@ -322,6 +322,7 @@ def _multinomial(p: Aval, s: Any, n: Any, count: int, replacement: bool) -> Lowe
         return of((s, n), weights, count)
 
     empty = never(0, lambda w: w.sum(-1) <= 0, lambda _: RuntimeError(_NO_DISTRIBUTION + "(sum of probabilities <= 0)"))
+    checks: tuple[Check, ...]
     if replacement and count > 1:
         checks = (never(0, lambda w: ~(w >= 0), lambda _: RuntimeError(_NO_DISTRIBUTION + _NEGATIVE)),
                   never(0, lambda w: w == np.inf, lambda _: RuntimeError(_NO_DISTRIBUTION + _ENDLESS)), empty)

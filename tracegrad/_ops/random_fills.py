@@ -56,7 +56,7 @@ def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Ge
     dtype = self._value.spec.aval.dtype
     if dtype.is_inexact:
         part = _dtype.to_real(dtype)
-        limit = float(jnp.finfo(part.np).max)
+        limit = float(jnp.finfo(part.np).max)  # type: ignore[no-untyped-call]
         for name, x in (("from", from_), ("to", to)):
             if not -limit <= x <= limit:
                 raise RuntimeError(f"{name} is out of bounds for {c_name(part)}")
@@ -213,4 +213,5 @@ def _last(dtype: DType) -> int:
         return 2 ** dist.DIGITS[dtype.name]
     if dtype.is_complex:
         return 0
-    return min(int(np.iinfo(dtype.np).max), 2**63 - 1)
+    top: int = np.iinfo(dtype.np).max
+    return min(int(top), 2**63 - 1)

@@ -20,7 +20,7 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval, Value, Variable
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import no_grad
-from tracegrad._handle import Handle, alias, constant, tensor_of, want_grad, write
+from tracegrad._handle import Handle, alias, constant, count_write, tensor_of, want_grad, write
 from tracegrad.autograd import _saved
 from tracegrad.autograd._hooks import Cut, attach
 from tracegrad.autograd._steps import FREED
@@ -312,6 +312,8 @@ def _among(x: Any, things: Sequence[Any]) -> bool:
 
 def _unrecorded(ctx: BackwardCFunction, inputs: list[Tensor], results: Sequence[Any]) -> list[Any]:
     """Return the results of a call that no gradient goes through; an argument among them becomes an alias."""
+    for x in ctx.dirty_tensors:  # a write of its own in PyTorch, besides those of the forward
+        count_write(x)
     return [alias(x) if _among(x, inputs) and not _among(x, ctx.dirty_tensors) else x for x in results]
 
 

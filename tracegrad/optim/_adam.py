@@ -95,7 +95,7 @@ class Adam(Optimizer):
             states = [self._states[p] for p in params]
             for p, s in zip(params, states):
                 if len(s) <= len(names):
-                    s.setdefault("step", 0.0)
+                    s.setdefault("step", scalar(0.0))
                     for name in names:
                         s.setdefault(name, zeros_like(p))
             pack = self._pack(params, names)
@@ -103,13 +103,17 @@ class Adam(Optimizer):
             self._record(group, params, [pack], pack.step + 1.0)
             pack.step += 1.0
             return
-        steps = [s["step"] for s in states]
+        steps = [float(s["step"]) for s in states]
         for step in sorted(set(steps)):  # some may have started late, or had no gradient once
             chosen = [i for i, own in enumerate(steps) if own == step]
             held = [states[i][name] for name in names for i in chosen]
             self._record(group, [params[i] for i in chosen], held, step + 1.0)
             for i in chosen:
-                states[i]["step"] = step + 1.0
+                counter = states[i]["step"]
+                if isinstance(counter, Tensor):  # somebody may hold it
+                    counter._value = scalar(step + 1.0)._value
+                else:
+                    states[i]["step"] = scalar(step + 1.0)
 
     def _record(self, group: Group, params: list[Tensor], held: list[Any], step: float) -> None:
         decay = group["weight_decay"]
@@ -124,14 +128,8 @@ class Adam(Optimizer):
         grads = [p._grad for p in params]
         put(params, held, record(_adam, flags, *params, *grads, *held, *map(hyper, numbers), Input(step)))
 
-    def _shown(self, state: dict[str, Any]) -> dict[str, Any]:
-        return {key: scalar(value) if key == "step" else value for key, value in state.items()}
-
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: float(value.item() if isinstance(value, Tensor) else value) if key == "step" else value
-            for key, value in state.items()
-        }
+        return {key: scalar(float(value)) if key == "step" else value for key, value in state.items()}
 
 
 class AdamW(Adam):

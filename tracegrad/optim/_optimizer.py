@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -20,6 +20,7 @@ from tracegrad._grad_mode import enable_grad, no_grad
 from tracegrad._handle import Handle, constant, is_alone, tensor_of, write
 from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
+from tracegrad.autograd._hooks import RemovableHandle
 from tracegrad.optim._packing import Pack, pack, unpack
 
 Group = dict[str, Any]
@@ -50,6 +51,7 @@ class Optimizer:
         self._packs: list[Pack] = []
         self.param_groups: list[Group] = []
         self._stepped = False  # for the schedulers' warning
+        self._hooks: tuple[OrderedDict[int, Any], OrderedDict[int, Any]] | None = None  # before and after each step
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -113,6 +115,11 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; call ``closure`` first and return its result."""
+        if self._hooks is not None:
+            return self._hooked_step(closure)
+        return self._plain_step(closure)
+
+    def _plain_step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with enable_grad():
@@ -125,6 +132,44 @@ class Optimizer:
         if trace.state.trace.has_backward:
             flush_current("an optimizer step ended")
         return loss
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have ``hook(optimizer, args, kwargs)`` called before each step; it may return new ``(args, kwargs)``.
+
+        Returns:
+            A handle whose ``remove()`` takes the hook away.
+        """
+        return self._register(0, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have ``hook(optimizer, args, kwargs)`` called after each step.
+
+        Returns:
+            A handle whose ``remove()`` takes the hook away.
+        """
+        return self._register(1, hook)
+
+    def _register(self, when: int, hook: Callable[..., Any]) -> RemovableHandle:
+        if self._hooks is None:
+            self._hooks = (OrderedDict(), OrderedDict())
+        handle = RemovableHandle(self._hooks[when])
+        self._hooks[when][handle.id] = hook
+        return handle
+
+    def _hooked_step(self, *args: Any, **kwargs: Any) -> Any:
+        assert self._hooks is not None
+        before, after = self._hooks
+        for hook in list(before.values()):
+            changed = hook(self, args, kwargs)
+            if changed is not None:
+                if not (isinstance(changed, tuple) and len(changed) == 2):
+                    raise RuntimeError(f"{self._hooked_step} must return None or a tuple of (new_args, new_kwargs), "
+                                       f"but got {changed}.")  # fmt: skip
+                args, kwargs = changed
+        result = self._plain_step(*args, **kwargs)
+        for hook in list(after.values()):
+            hook(self, args, kwargs)
+        return result
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         """Record the update of ``params``, which all have gradients, as an op that is not differentiable."""
@@ -166,16 +211,12 @@ class Optimizer:
             for p, state in zip(packed.params, unpack(packed)):
                 own = self._states[p]
                 if "step" in own:
-                    own["step"] = packed.step
+                    own["step"] = scalar(packed.step)
                 own.update(state)
             self._packs.remove(packed)
 
-    def _shown(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return one parameter's state as ``state_dict`` shows it."""
-        return state
-
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return one parameter's state from what `_shown` returned."""
+        """Return one parameter's state from what a state dict has of it."""
         return state
 
     def state_dict(self) -> dict[str, Any]:
@@ -186,7 +227,7 @@ class Optimizer:
             packed = {key: value for key, value in group.items() if key != "params"}
             packed["params"] = [number.setdefault(id(p), len(number)) for p in group["params"]]
             groups.append(packed)
-        state: dict[Any, Any] = {number.get(id(p), p): self._shown(s) for p, s in self.state.items()}
+        state: dict[Any, Any] = {number.get(id(p), p): s for p, s in self.state.items()}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -220,6 +261,14 @@ class Optimizer:
             group.pop("params")
             own.update(deepcopy(group))
         self.state = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {key: value for key, value in self.__dict__.items() if key not in ("_states", "_packs")}
+        return {**kept, "state": self.state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({key: value for key, value in state.items() if key != "state"})
+        self.state = state["state"]
 
     def __repr__(self) -> str:
         lines = []

@@ -1,8 +1,8 @@
 """Packed states: what an optimizer keeps of several parameters as one value.
 
 NOTE [Packed states] Users seldom look at an optimizer's states, and there are several for each parameter. Between
-steps, those of the parameters that were updated together are one value, a bundle, which is recorded, entered, handed out
-and donated as one. In it, the states of small parameters lie in one flat array: an array costs a program about a
+steps, those of the parameters that were updated together are one value, a bundle, which is recorded, entered, handed
+out and donated as one. In it, the states of small parameters lie in one flat array: an array costs a program about a
 microsecond in and one out, whatever its size. Whoever asks for ``optimizer.state`` gets tensors; the next step packs
 those that nobody holds any more.
 """
@@ -66,8 +66,10 @@ def pack(params: list[Tensor], states: list[dict[str, Any]], names: tuple[str, .
     """
     if any(name not in s or _references(s, name) > _LONE for s in states for name in names):
         return None
+    if any("step" in s and _references(s, "step") > _LONE for s in states):
+        return None
     of = [p._value.spec.aval for p in params]
-    steps = {s.get("step", 0.0) for s in states}
+    steps = {float(s.get("step", 0.0)) for s in states}
     if len(steps) > 1 or len({x.device for x in of}) > 1:
         return None
     for p, s in zip(params, states):

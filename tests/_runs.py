@@ -18,6 +18,8 @@ import numpy as np
 LENIENT = ("has been modified by an inplace operation", "its base or another view of its base has been modified",
            "some elements of the input tensor and the written-to tensor refer", "integer multiplication overflow",
            "unflatten got an unexpected error")
+#: What PyTorch words by how it works inside.
+VAGUE = re.compile(r"(?<=Output )\d of \w+|(?<=out of bounds for dimension )\d")
 
 
 @dataclass
@@ -120,7 +122,7 @@ def run(program, torch, read=False, stop=None):
                     seen = run(program, torch, stop=number)
                     seen.raises = halfway and not any(odd in text for odd in LENIENT)
                     return seen
-                errors[number] = (type(error).__name__, re.sub(r"Output \d of \w+", "Output", text))
+                errors[number] = (type(error).__name__, VAGUE.sub("", text))
         if read and program.reads[number]:
             for t in tensors_of(space).values():
                 t.detach().tolist()

@@ -245,12 +245,16 @@ def a_dirty_input(torch, note):
 def a_dirty_input_without_gradients(torch, note):
     x = torch.ones(2)
     z = writer(torch).apply(x)
-    return z is x, z, x
+    return z is x, z, x, x._version
 
 
 @program
 def a_dirty_leaf(torch, note):
-    writer(torch).apply(leaf(torch))
+    x = leaf(torch)
+    try:
+        writer(torch).apply(x)
+    except RuntimeError as error:
+        return str(error), x._version
 
 
 @program

@@ -347,7 +347,8 @@ WITHOUT = {
     "frombuffer": "its argument is bytes; tests/interop/test_numpy.py",
     "from_file": "its argument is a path; tests/interop/test_numpy.py",
     **dict.fromkeys(("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli",
-                     "multinomial", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "dropout1d",
+                     "multinomial", "poisson", "binomial", "uniform_", "normal_", "bernoulli_", "exponential_", "random_",
+                     "log_normal_", "cauchy_", "geometric_", "dropout1d",
                      "dropout2d"),
                     "random: tests of random numbers"),
 }  # fmt: skip

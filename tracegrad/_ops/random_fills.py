@@ -210,7 +210,7 @@ def _last(dtype: DType) -> int:
     if dtype.category == BOOL:
         return 1
     if dtype.category == FLOATING:
-        return 2 ** dist.DIGITS[dtype.name]
+        return int(2 ** dist.DIGITS[dtype.name])
     if dtype.is_complex:
         return 0
     top: int = np.iinfo(dtype.np).max

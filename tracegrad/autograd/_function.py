@@ -326,6 +326,7 @@ def _record(ctx: BackwardCFunction, inputs: list[Tensor], before: list[Value], r
     ]  # fmt: skip
     for x in ctx.dirty_tensors:
         if isinstance(x._value.source, Variable) and x._value.spec.wants:
+            count_write(x)  # PyTorch has done so by now
             raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
     ctx._outputs = [(differentiable.index(i) if i in differentiable else -1, x._value.spec.aval)
                     if isinstance(x, Handle) else None for i, x in enumerate(results)]  # fmt: skip

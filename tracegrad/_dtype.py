@@ -107,7 +107,8 @@ def from_np(dtype: Any) -> DType:
     found = _BY_NP.get(np.dtype(dtype))
     if found is None:
         kind = np.dtype(dtype).type
-        raise TypeError(f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. The only supported types are: "
+        raise TypeError(f"can't convert np.ndarray of type {kind.__module__}.{kind.__name__}. "
+                        "The only supported types are: "
                         "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, "
                         "uint32, uint16, uint8, and bool.")
     return found

@@ -96,7 +96,7 @@ register("cartesian_prod", lambda: [s(f(2), f(3)), s(f(2)), s(i(2), i(2), i(2)),
 register("combinations", lambda: [s(f(4)), s(f(3), 2, True), s(f(4), 3), s(f(3), 1), s(f(2), 3), s(f(2, 2)), s(f(2), 0)])
 register("pixel_shuffle", lambda: [s(f(1, 4, 2, 3), 2), s(f(9, 1, 2), 3), s(f(3, 2, 2), 2), s(f(4, 2), 2)])
 register("pixel_unshuffle", lambda: [s(f(1, 2, 4, 2), 2), s(f(1, 3, 6), 3), s(f(1, 3, 4), 2), s(f(4, 2), 2)])
-register("im2col", lambda: [s(f(1, 2, 4, 5), 2), s(f(2, 1, 5, 5), (2, 3), 1, (1, 0), (2, 1)), s(f(2, 4, 4), 2, 2), s(f(1, 1, 2, 2), 3), s(f(2, 2), 1)])
+register("im2col", lambda: [s(f(1, 2, 4, 5), 2), s(f(2, 1, 5, 5), (2, 3), 1, (1, 0), (2, 1)), s(f(2, 4, 4), 2, 2), s(f(1, 1, 2, 2), 3)])
 register("col2im", lambda: [s(f(1, 4, 9), (4, 4), 2), s(f(2, 12, 6), (4, 4), (2, 3), 1, (0, 1), (2, 2)), s(f(4, 4), (4, 4), 2, 1, 0, 2), s(f(1, 3, 9), (4, 4), 2), s(f(1, 4, 8), (4, 4), 2)])
 
 # -- numbers --

@@ -241,9 +241,9 @@ def test_compiles_once(compiled):
     results = [step(t) for t in (1.0, 2.0, 3.0, 4.0)]
     assert first and compiled() == 0
     np.testing.assert_allclose(np.array(results)[:, 0], (1 - np.tanh(1) ** 2) * np.arange(1, 5), rtol=1e-6)
-    for i in range(3):
+    for i in range(6):
         tg.wrap(jnp.sin)(tg.ones(2) * i).tolist()  # wrapped anew, but the same function
-    assert compiled() <= 2
+    assert compiled() <= 3  # the number static, then an input; cyclic garbage may hold a value once
 
 
 def test_one_program_with_the_code_around_it(compiled):

@@ -89,7 +89,8 @@ def check(name, samples):
     try:
         import torch
     except ImportError:
-        assert not refused
+        # What PyTorch refuses too shows where it is installed; without it, only the words are known.
+        assert all("derivative for aten::" in str(r) or "is not implemented" in str(r) for r in refused), refused
     else:
         problems += against_pytorch(name, samples, ours, torch)
     assert not problems, "second gradients differ\n" + "\n".join(problems)

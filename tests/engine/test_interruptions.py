@@ -3,9 +3,11 @@
 import gc
 import os
 import signal
+import sys
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -125,6 +127,45 @@ def test_interrupts_anywhere_lose_nothing():
     assert chain(5).tolist() == pytest.approx(expected(5))
     (w * w).sum().backward()
     assert w.grad.tolist() == [2.0, 4.0] and w.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_where_jax_leaves_a_context_lose_nothing():
+    """JAX puts its current trace back in Python: an interrupt right there must not leave that trace in charge."""
+
+    class Stop(BaseException):
+        pass
+
+    def nth(n):
+        left = n
+
+        def tracer(frame, event, arg):
+            nonlocal left
+            if frame.f_code.co_name == "__exit__" and "jax" in frame.f_code.co_filename:
+                left -= 1
+                if left == 0:
+                    raise Stop
+
+        return tracer
+
+    before, stopped = sys.gettrace(), 0
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    for n in range(1, 60):
+        for what in (lambda x: (x * (n + 0.5)).sum().backward(), lambda x: (x.sin() * x[: n % 2 + 1]).sum().item(),
+                     lambda x: torch.zeros(n, 3).softmax(1).logsumexp(0)):  # fmt: skip
+            sys.settrace(nth(n))
+            try:
+                what(x)
+            except Stop:
+                stopped += 1
+            finally:
+                sys.settrace(before)
+            assert not jax.config.jax_enable_x64
+            assert not isinstance(jnp.ones(2) * 2, jax.core.Tracer)
+    assert stopped > 20
+    x.grad = None
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0]
 
 
 def test_two_threads_train_at_once():

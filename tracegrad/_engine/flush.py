@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tracegrad._engine import checks, cuts, report, sites, trie, wide
+from tracegrad._engine import checks, cuts, jax_state, report, sites, trie
 from tracegrad._engine import program as programs
 from tracegrad._engine.program import OUTPUT, Program
 from tracegrad._engine.segment import Segment
@@ -66,14 +66,14 @@ def flush(trace: Trace, reason: str) -> None:
         trace.reason = reason
     if state.trace is trace:
         state.trace = Trace(state.mode, state.eager > 0)
-    before = wide.setting()
+    before = jax_state.setting()
     try:
         with _lock, collection_paused:
             if trace.final is not None:
                 _run(trace, trace.final)
                 _release(trace)
     finally:
-        wide.restore(before)
+        jax_state.restore(before)
     if checks.waiting.runs:
         if trace.immediate:
             checks.look()
@@ -272,7 +272,7 @@ def _arguments(program: Program, leaves: list[Value]) -> list[Any]:
         values, counts = _counts(leaves), _counts(arrays)
         shared = [i for i in program.donated if values[i] > _LONE_VALUE or counts[i] > _LONE_ARRAY]
         if shared:
-            with jax.enable_x64(True):
+            with jax_state.tracing():
                 for i in shared:
                     array = arrays[i]
                     bundled = isinstance(array, tuple)

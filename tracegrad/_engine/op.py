@@ -11,6 +11,7 @@ import jax
 
 from tracegrad import _device, _dtype
 from tracegrad._device import Device
+from tracegrad._engine import jax_state
 from tracegrad._engine.checks import Check
 from tracegrad._engine.value import Aval, Number, aval, bundle
 
@@ -107,7 +108,7 @@ def prepare(rule: Rule, params: tuple[Any, ...], operands: list[Aval | Number]) 
             args[i] = array
         return lowering.fn(*args)
 
-    with jax.enable_x64(True):
+    with jax_state.tracing():
         result = jax.eval_shape(run, *[structs[i] for i in dynamic])
     single = not isinstance(result, (tuple, list))
     outs = (result,) if single else tuple(result)

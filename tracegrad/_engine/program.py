@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from tracegrad._config import config
-from tracegrad._engine import checks, report, tape, trie
+from tracegrad._engine import checks, jax_state, report, tape, trie
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 from tracegrad._engine.value import Spec
 
@@ -228,7 +228,7 @@ class Program:
 
         numbers = bool(self.node.floats) + bool(self.node.ints)
         donate = tuple(numbers + i for i in sorted(self.donated))
-        with jax.enable_x64(True):
+        with jax_state.tracing():
             traced = jax.jit(tracegrad_program, donate_argnums=donate, keep_unused=True).trace(*args)
         self.record.trace_seconds += time.perf_counter() - start
         return traced
@@ -240,7 +240,7 @@ class Program:
         notice.daemon = True
         notice.start()
         try:
-            with jax.enable_x64(True), warnings.catch_warnings():
+            with jax_state.tracing(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
                 compiled = traced.lower().compile()
         finally:

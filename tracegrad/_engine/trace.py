@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from tracegrad import _device, _dtype
-from tracegrad._engine import checks, cuts, sites, trie, wide
+from tracegrad._engine import checks, cuts, jax_state, sites, trie
 from tracegrad._engine.collection import collection_paused as collection_paused
 from tracegrad._engine.op import Prepared, Rule, number_token, prepare
 from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
@@ -292,7 +292,7 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
 
 def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: Any = None) -> Any:
     """Record an op whose node may not exist yet. ``short`` is its key where the rule and params are not."""
-    before = wide.setting()
+    before = jax_state.setting()
     try:
         with collection_paused:
             while True:
@@ -322,7 +322,7 @@ def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: 
                     _flush(trace, "a JAX tracer" if trace.inline else "eager()")
                 return result
     finally:
-        wide.restore(before)
+        jax_state.restore(before)
 
 
 def _find(node: Node, key: list[Any]) -> Node | None:
@@ -537,12 +537,12 @@ def computed(value: Value, reader: str = "item") -> Any:
 
 def to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
     """Put a private NumPy copy on its device."""
-    before = wide.setting()
+    before = jax_state.setting()
     try:
-        with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        with jax_state.tracing():
             return jax.device_put(array, _device.to_jax(of.device))
     finally:
-        wide.restore(before)
+        jax_state.restore(before)
 
 
 def _number_key(x: Any) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from tracegrad import _device, _dtype
-from tracegrad._engine import sites, tape, trace
+from tracegrad._engine import jax_state, sites, tape, trace
 from tracegrad._engine.flush import narrowing
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, pull_rule
@@ -79,7 +79,7 @@ def _vjp_rule(*args: Any) -> Lowering:
 def _unread(fn: Callable[..., Any], given: Sequence[Aval | Number]) -> list[int]:
     """Return the arguments that nothing is computed from."""
     structs = [x.struct if isinstance(x, Aval) else x.kind(0) if x.value is None else x.value for x in given]
-    with jax.enable_x64(True):
+    with jax_state.tracing():
         jaxpr = jax.make_jaxpr(fn)(*structs).jaxpr
         _, read = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return [i for i, is_read in enumerate(read) if not is_read]

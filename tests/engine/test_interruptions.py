@@ -148,14 +148,21 @@ def test_interrupts_where_jax_leaves_a_context_lose_nothing():
 
         return tracer
 
+    def steps(x, n, which):
+        if which == 0:
+            (x * (n + 0.5)).sum().backward()
+        elif which == 1:
+            (x.sin() * x[: n % 2 + 1]).sum().item()
+        else:
+            torch.zeros(n, 3).softmax(1).logsumexp(0)
+
     before, stopped = sys.gettrace(), 0
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     for n in range(1, 60):
-        for what in (lambda x: (x * (n + 0.5)).sum().backward(), lambda x: (x.sin() * x[: n % 2 + 1]).sum().item(),
-                     lambda x: torch.zeros(n, 3).softmax(1).logsumexp(0)):  # fmt: skip
+        for step in range(3):
             sys.settrace(nth(n))
             try:
-                what(x)
+                steps(x, n, step)
             except Stop:
                 stopped += 1
             finally:

@@ -9,18 +9,23 @@ from math import inf as inf
 from math import nan as nan
 from math import pi as pi
 
-from tracegrad import autograd as autograd
-from tracegrad import fft as fft
-from tracegrad import func as func
-from tracegrad import interop as interop
-from tracegrad import linalg as linalg
-from tracegrad import nn as nn
-from tracegrad import optim as optim
-from tracegrad import random as random
-from tracegrad import serialization as serialization
-from tracegrad import special as special
-from tracegrad import testing as testing
-from tracegrad import utils as utils
+from tracegrad._engine.collection import collection_paused
+
+with collection_paused:  # its passes over JAX's modules take a third of the time that an import takes
+    from tracegrad import autograd as autograd
+    from tracegrad import fft as fft
+    from tracegrad import func as func
+    from tracegrad import interop as interop
+    from tracegrad import linalg as linalg
+    from tracegrad import nn as nn
+    from tracegrad import optim as optim
+    from tracegrad import random as random
+    from tracegrad import serialization as serialization
+    from tracegrad import special as special
+    from tracegrad import testing as testing
+    from tracegrad import utils as utils
+
+from tracegrad._compile import compile as compile
 from tracegrad._conversions import BFloat16Tensor as BFloat16Tensor
 from tracegrad._conversions import BoolTensor as BoolTensor
 from tracegrad._conversions import ByteTensor as ByteTensor
@@ -78,7 +83,6 @@ from tracegrad._grad_mode import is_inference_mode_enabled as is_inference_mode_
 from tracegrad._grad_mode import no_grad as no_grad
 from tracegrad._grad_mode import set_default_dtype as set_default_dtype
 from tracegrad._grad_mode import set_grad_enabled as set_grad_enabled
-from tracegrad._handle import Size as Size
 from tracegrad._interop import from_dlpack as from_dlpack
 from tracegrad._interop import from_jax as from_jax
 from tracegrad._limits import finfo as finfo
@@ -95,12 +99,14 @@ from tracegrad._ops._queries import broadcast_shapes as broadcast_shapes
 from tracegrad._ops._queries import can_cast as can_cast
 from tracegrad._ops._queries import is_complex as is_complex
 from tracegrad._ops._queries import is_floating_point as is_floating_point
+from tracegrad._ops._queries import is_inference as is_inference
 from tracegrad._ops._queries import is_nonzero as is_nonzero
 from tracegrad._ops._queries import is_same_size as is_same_size
 from tracegrad._ops._queries import is_signed as is_signed
 from tracegrad._ops._queries import numel as numel
 from tracegrad._ops._queries import result_type as result_type
 from tracegrad._printing import set_printoptions as set_printoptions
+from tracegrad._size import Size as Size
 from tracegrad._tensor import Tensor as Tensor
 from tracegrad.func import vmap as vmap
 from tracegrad.interop import wrap as wrap
@@ -108,5 +114,6 @@ from tracegrad.nn import functional as functional
 from tracegrad.serialization import load as load
 from tracegrad.serialization import save as save
 
+del collection_paused
 newaxis = None
 __version__ = "0.1.0"

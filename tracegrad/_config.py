@@ -10,6 +10,8 @@ from dataclasses import dataclass
 class Config:
     """The settings of this process; each field names the variable that sets it."""
 
+    #: ``TRACEGRAD_CACHE``: the folder of compiled programs; 0: none; empty: ``tracegrad`` in the user's cache folder.
+    cache: str = ""
     #: ``TRACEGRAD_CHECK``: whether elements are checked (indices, divisors, ...), 1, or errors go unnoticed, 0.
     check: bool = True
     #: ``TRACEGRAD_LOG``: comma-separated topics that are printed as they happen. Known: ``programs``.
@@ -33,6 +35,7 @@ def _read() -> Config:
     if topics - _TOPICS:
         raise ValueError(f"TRACEGRAD_LOG: expected topics among {sorted(_TOPICS)}, got {sorted(topics - _TOPICS)}")
     config.log = topics
+    config.cache = os.environ.get("TRACEGRAD_CACHE", "")
     check = os.environ.get("TRACEGRAD_CHECK", "1")
     if check not in ("0", "1"):
         raise ValueError(f"TRACEGRAD_CHECK: expected 0 or 1, got {check!r}")

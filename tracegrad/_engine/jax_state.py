@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-from jax.extend.core import take_current_trace
+from jax.core import eval_context
 
 
 def setting() -> Any:
@@ -30,5 +30,5 @@ def restore(before: Any) -> None:
 @contextmanager
 def tracing() -> Iterator[None]:
     """Let JAX trace, or run ops one by one, with 64-bit types and outside of any trace that is in progress."""
-    with take_current_trace(), jax.enable_x64(True):
+    with eval_context(), jax.enable_x64(True):
         yield

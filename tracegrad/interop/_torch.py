@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from tracegrad import _dtype
-from tracegrad._engine.value import aval, concrete
+from tracegrad._engine.trace import new_value
+from tracegrad._engine.value import aval
 from tracegrad._errors import UnsupportedError
-from tracegrad._handle import Handle, Size, tensor_of, want_grad
+from tracegrad._handle import Handle, tensor_of, want_grad
 from tracegrad._interop import from_dlpack
+from tracegrad._size import Size
 from tracegrad._tensor import Tensor
 from tracegrad.nn import Parameter
 
@@ -80,7 +82,7 @@ def _ours(x: Any, torch: Any) -> Tensor:
         dtype = _dtype.by_name(name)
         array = plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else np.empty(0, np.uint8)
         array = array.view(dtype.np).reshape(tuple(x.shape))
-        made = tensor_of(concrete(array, aval(array.shape, dtype)))
+        made = tensor_of(new_value(array, aval(array.shape, dtype)))
     else:
         made = from_dlpack(plain)
     if isinstance(x, torch.nn.Parameter):

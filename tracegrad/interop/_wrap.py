@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
+from jax.core import eval_jaxpr
 
 from tracegrad import _dtype
 from tracegrad._engine.op import Lowering, number_token
@@ -156,7 +156,7 @@ class _Traced:
             shown = ", ".join("float" if x is float else str(x) for x in operands)
             error.add_note(f"In {self.name}, wrapped by tracegrad.wrap and called with operands ({shown}).")
             raise
-        self.run_jaxpr = jaxpr_as_fun(closed)
+        self.run_jaxpr = functools.partial(eval_jaxpr, closed.jaxpr, closed.consts)
         self.inputs = [v.aval.dtype for v in closed.jaxpr.invars]
         self.dtypes = [v.aval.dtype for v in closed.jaxpr.outvars]
         apart = [is_apart for is_apart, count in spans for _ in range(count)]

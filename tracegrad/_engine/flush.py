@@ -14,6 +14,7 @@ that arrives while the program runs is raised after they are safe, and the next 
 
 from __future__ import annotations
 
+import struct
 import sys
 import threading
 import time
@@ -24,15 +25,16 @@ from itertools import starmap
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tracegrad._engine import checks, cuts, jax_state, report, sites, trie
+from tracegrad._engine import checks, jax_state, recurrence, report, sites, trie
 from tracegrad._engine import program as programs
-from tracegrad._engine.program import OUTPUT, Program
+from tracegrad._engine.program import OUTPUT, PIECE, Program
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
 from tracegrad._engine.trie import Node
-from tracegrad._engine.value import Value
+from tracegrad._engine.value import Piece, Value
 
 _lock = threading.RLock()
 _CLOSED = Shadow(trie.root(state.mode))
@@ -55,9 +57,9 @@ def flush(trace: Trace, reason: str) -> None:
     """Run ``trace`` and make its live values concrete; nothing happens where that was done already.
 
     Where it fails, the trace is closed all the same, so that recording goes on; its values try again when read.
-    A scope is not flushed: what it recorded runs as one op of the enclosing trace.
+    A scope is not flushed: what it recorded runs as one op of the enclosing trace. Nor is what `compile` records.
     """
-    if trace.scoped:
+    if trace.whole and trace.stays(reason):  # type: ignore[attr-defined]
         return
     if not trace.closed:
         trace.final = trace.node.real
@@ -102,23 +104,47 @@ def _run(trace: Trace, node: Node) -> None:
                 run.results.append(program.replay([*numbers, *(_inline_leaf(v.array) for v in leaves)]))
         else:
             program = _find(trace, node, frozenset(live), leaves, numbers)
-            arrays = _arguments(program, leaves)
-            run = trace.run = Run(program, live, leaves)
-            start = time.perf_counter()
-            if numbers:
-                with jax.enable_x64(True):  # packed numbers are NumPy arrays of 64 bits, which JAX would narrow
-                    run.results.extend(starmap(program.call, ((*numbers, *arrays),)))
-            else:
-                run.results.extend(starmap(program.call, (arrays,)))
-            del arrays
-            program.record.run_seconds += time.perf_counter() - start
-            program.record.runs += 1
-            report.totals.runs += 1
-            node.stamp = trie.tick()
-            programs.keep(program)
+            run = _call(trace, program, live, leaves, numbers)
     _hand_out(trace, run)
     if run.program.checks:
         checks.note(run.results[0][run.program.flag], run.program.checks)
+
+
+def _call(trace: Trace, program: Program, live: list[int], leaves: list[Value], numbers: list[Any]) -> Run:
+    arrays = _arguments(program, leaves)
+    run = trace.run = Run(program, live, leaves)
+    start = time.perf_counter()
+    if numbers and type(numbers[0]) is np.ndarray:
+        with jax.enable_x64(True):  # else JAX would narrow them
+            run.results.extend(starmap(program.call, ((*numbers, *arrays),)))
+    else:
+        run.results.extend(starmap(program.call, ((*numbers, *arrays),)))
+    del arrays
+    program.record.run_seconds += time.perf_counter() - start
+    program.record.runs += 1
+    report.totals.runs += 1
+    program.node.stamp = trie.tick()
+    programs.keep(program)
+    return run
+
+
+def replay(trace: Trace, program: Program, live: list[int], leaves: list[Value]) -> None:
+    """Run ``program`` for a closed trace that nobody recorded: all its values are there, concrete or pending.
+
+    Where it fails or is interrupted, a read of one of the values goes on with it, as after a flush.
+    """
+    before = jax_state.setting()
+    try:
+        with _lock:
+            run = _call(trace, program, live, leaves, _numbers(trace, program.node))
+            _hand_out(trace, run)
+            if program.checks:
+                checks.note(run.results[0][program.flag], program.checks)
+            _release(trace)
+    finally:
+        jax_state.restore(before)
+    if checks.waiting.runs:
+        checks.bound()
 
 
 def _hand_out(trace: Trace, run: Run) -> None:
@@ -138,7 +164,7 @@ def _hand_out(trace: Trace, run: Run) -> None:
         value = values[slot]
         if segment is not None and value.spec.wants and value.source is None:
             value.source = segment.output(slot)
-        value.array = outs[i] if kind == OUTPUT else leaves[i].array
+        value.array = outs[i] if kind == OUTPUT else Piece(outs[i[0]], *i[1:]) if kind == PIECE else leaves[i].array
         value.trace = None
 
 
@@ -172,7 +198,7 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)
     program.compile(traced)
-    cuts.compiled(program.path, (trace.reason, where))
+    recurrence.compiled(program.path, (trace.reason, where))
     known.append(program)
     stamp = trie.tick()
     for step in program.path:
@@ -208,12 +234,27 @@ def _leaf_slots(node: Node) -> tuple[int, ...]:
 
 
 def _numbers(trace: Trace, node: Node) -> list[Any]:
-    packed: list[Any] = []
-    if node.floats:
-        packed.append(np.fromiter(map(trace.floats.__getitem__, range(node.floats)), np.float64, node.floats))
-    if node.ints:
-        packed.append(np.fromiter(map(trace.ints.__getitem__, range(node.ints)), np.int64, node.ints))
-    return packed
+    """Return the input numbers, packed. Those that came before are on the device from their second time on."""
+    floats, ints = node.floats, node.ints
+    if not (floats or ints):
+        return []
+    packed = struct.pack(f"{floats}d{ints}q", *map(trace.floats.__getitem__, range(floats)),
+                         *map(trace.ints.__getitem__, range(ints)))  # fmt: skip
+    if trace.inline:
+        return _unpacked(packed, floats, ints)
+    known = node.packed
+    if known is not None and known[0] == packed:
+        if known[1] is None:
+            with jax_state.tracing():
+                known = node.packed = (packed, list(map(jnp.asarray, _unpacked(packed, floats, ints))))
+        return known[1]  # type: ignore[no-any-return]
+    node.packed = (packed, None)
+    return _unpacked(packed, floats, ints)
+
+
+def _unpacked(packed: bytes, floats: int, ints: int) -> list[Any]:
+    found = [np.frombuffer(packed, np.float64, floats), np.frombuffer(packed, np.int64, ints, 8 * floats)]
+    return [a for a in found if a.size]
 
 
 # -- reference counts --------------------------------------------------------------------------------------------------

@@ -13,13 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tracegrad import _disk
 from tracegrad._config import config
 from tracegrad._engine import checks, jax_state, report, tape, trie
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 from tracegrad._engine.value import Spec
 
-#: Where a slot's or a residual's array is found after a run.
-LEAF_ARRAY, OUTPUT, CONSTANT = range(3)
+#: Where a slot's or a residual's array is found after a run. What goes with a `PIECE` is the index of an output, the
+#: piece's first element there, and its shape.
+LEAF_ARRAY, OUTPUT, CONSTANT, PIECE = range(4)
+#: Elements of the largest array that is laid beside others; copying more costs more than one array more.
+SMALL = 16_384
 
 
 class Program:
@@ -36,8 +40,8 @@ class Program:
         self._plan()
         self.donated: frozenset[int] = frozenset()  # positions among ``leaf_slots``
         #: slot -> (kind, index) of every live slot: what to hand to the values after a run.
-        self.places: dict[int, tuple[int, int]] = {}
-        self.handed: tuple[Any, list[tuple[int, int, int]]] = (None, [])  # the last live list, and places of its slots
+        self.places: dict[int, tuple[int, Any]] = {}
+        self.handed: tuple[Any, list[tuple[int, int, Any]]] = (None, [])  # the last live list, and places of its slots
         #: (kind, index) of every residual array of the segment, in `Linear.residuals` order per kept node.
         self.residual_places: list[tuple[int, int]] = []
         self.residual_counts: dict[int, int] = {}  # depth of a kept node -> its number of residuals
@@ -63,12 +67,12 @@ class Program:
         #: depths of the nodes whose pullback a later backward may ask for
         self.kept = sorted(reached - freed)
         self.freed = frozenset(reached & freed)
-        #: leaves from which the live values that want gradients can be recorded anew, and the outputs of backwards
+        #: leaves from which the live values whose tape is whole can be computed again, and the outputs of backwards
         #: among their ancestors, which cannot
         self.graph_leaves: tuple[int, ...] = ()
         self.anchors: tuple[int, ...] = ()
-        if graph and not self.freed:
-            ancestors = self.ancestors(set(graph))
+        if graph:
+            ancestors = self.ancestors(set(graph) - tape.lost(path, self.freed))
             self.graph_leaves = tuple(n.slot for n in ancestors if n.kind == LEAF)
             self.anchors = tuple(s for n in ancestors if n.kind == BACKWARD for s in range(n.slot, n.end))
         differentiated = set(self.kept)
@@ -125,7 +129,7 @@ class Program:
 
     def leaves_needed_after(self) -> set[int]:
         """Return the positions of the leaves whose arrays are still wanted after a run: they cannot be donated."""
-        found = {i for kind, i in (*self.places.values(), *self.residual_places) if kind == LEAF_ARRAY}
+        found: set[int] = {i for kind, i in (*self.places.values(), *self.residual_places) if kind == LEAF_ARRAY}
         return found | {self.leaf_slots.index(s) for s in self.graph_leaves}
 
     # -- emission ------------------------------------------------------------------------------------------------
@@ -200,7 +204,12 @@ class Program:
         first = [heirs[i] for i in sorted(self.donated)]
         for slot in first:
             put(env[slot])
-        for slot in sorted({*self.live, *self.anchors}):
+        for group in self._spent():
+            at, start = put(jnp.concatenate([env[s].reshape(-1) for s in group]))[1], 0
+            for slot in group:
+                self.places[slot] = PIECE, (at, start, self.spec(slot).aval.shape)
+                start += self.spec(slot).aval.numel
+        for slot in sorted({*self.live, *self.anchors} - self.places.keys()):
             spec = self.spec(slot)
             array = env[slot]
             if not isinstance(array, (jax.Array, jax.core.Tracer, tuple)):
@@ -212,6 +221,21 @@ class Program:
             self.apply[depth] = one.apply
             self.residual_places.extend(put(a) for a in one.residuals)
         return outputs
+
+    def _spent(self) -> list[list[int]]:
+        """Return the small live gradients that an optimizer has read: those of a dtype are returned as one array.
+
+        They stay in ``.grad``, where hardly anybody looks at them now; an array costs a run about a microsecond.
+        """
+        groups: dict[Any, list[int]] = {}
+        for node in self.run_nodes if not self.inline else ():
+            if node.kind == OP and node.lowering is not None and node.lowering.renews:
+                for x in dict.fromkeys(node.inputs):
+                    if x in self.live and x not in self.anchors and self.producers[x].kind == BACKWARD:
+                        of = self.spec(x).aval
+                        if of.numel <= SMALL:
+                            groups.setdefault(of.dtype, []).append(x)
+        return [group for group in groups.values() if len(group) > 1]
 
     def residual_depths(self) -> list[int]:
         """Return the depth of the node of each residual, in order."""
@@ -235,6 +259,7 @@ class Program:
 
     def compile(self, traced: Any) -> None:
         """Lower and compile what `trace` returned."""
+        _disk.open_once()
         start = time.perf_counter()
         notice = threading.Timer(config.slow_compile, self._say_slow)
         notice.daemon = True
@@ -242,6 +267,7 @@ class Program:
         try:
             with jax_state.tracing(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
+                warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
                 compiled = traced.lower().compile()
         finally:
             notice.cancel()

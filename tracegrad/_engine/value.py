@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from tracegrad import _device
 from tracegrad._device import Device
 from tracegrad._dtype import DType
+from tracegrad._engine import jax_state
 
 if TYPE_CHECKING:
     from tracegrad._engine.segment import SegmentOutput
@@ -18,11 +22,15 @@ if TYPE_CHECKING:
 
 
 class Spec:
-    """An aval plus whether gradients are wanted: all that a trace knows of a slot. Interned, so a dict key."""
+    """An aval and what autograd does with it: all that a trace knows of a slot. Interned, so a dict key."""
 
-    __slots__ = ("aval", "wants")
+    __slots__ = ("aval", "wants", "inference")
     aval: Aval
-    wants: bool
+    wants: bool  # whether gradients are wanted
+    inference: bool  # whether it was made in inference mode, and must not be saved for a backward
+
+    def __init__(self, aval: Aval, wants: bool, inference: bool):
+        self.aval, self.wants, self.inference = aval, wants, inference
 
     def __repr__(self) -> str:
         return f"{self.aval}{' wants grad' if self.wants else ''}"
@@ -31,13 +39,14 @@ class Spec:
 class Aval:
     """An abstract value: shape, dtype and device. Interned: equal avals are one object."""
 
-    __slots__ = ("shape", "dtype", "device", "plain", "wanting", "struct", "parts")
+    __slots__ = ("shape", "dtype", "device", "plain", "wanting", "inferred", "struct", "parts")
     shape: tuple[int, ...]
     dtype: DType
     device: Device
     parts: tuple[Aval, ...]  # of a bundle: several arrays that go through traces as one value, a tuple
     plain: Spec  # this aval where no gradient is wanted
     wanting: Spec  # this aval where gradients are wanted
+    inferred: tuple[Spec, Spec]  # both, made in inference mode
     struct: Any  # jax.ShapeDtypeStruct, a tuple of them for a bundle
 
     @property
@@ -85,9 +94,8 @@ def bundle(parts: tuple[Aval, ...]) -> Aval:
 def _make(shape: tuple[int, ...], dtype: DType, device: Device, struct: Any, parts: tuple[Aval, ...] = ()) -> Aval:
     made = Aval()
     made.shape, made.dtype, made.device, made.struct, made.parts = shape, dtype, device, struct, parts
-    made.plain, made.wanting = Spec(), Spec()
-    made.plain.aval = made.wanting.aval = made
-    made.plain.wants, made.wanting.wants = False, True
+    made.plain, made.wanting = Spec(made, False, False), Spec(made, True, False)
+    made.inferred = Spec(made, False, True), Spec(made, True, True)
     return made
 
 
@@ -113,6 +121,27 @@ class Input:
 
     def __init__(self, value: float | int):
         self.value = value
+
+
+class Piece:
+    """Some elements of a flat array that a program returned, cut out when somebody asks for them."""
+
+    __slots__ = ("flat", "start", "shape")
+
+    def __init__(self, flat: Any, start: int, shape: tuple[int, ...]):
+        self.flat = flat
+        self.start = start
+        self.shape = shape
+
+    def cut(self) -> Any:
+        """Return the elements as an array of their own."""
+        with jax_state.tracing():
+            return _cut(self.flat, np.int64(self.start), self.shape)
+
+
+@partial(jax.jit, static_argnums=2)
+def _cut(flat: Any, start: Any, shape: tuple[int, ...]) -> Any:
+    return jax.lax.dynamic_slice_in_dim(flat, start, math.prod(shape)).reshape(shape)
 
 
 class Variable:
@@ -152,7 +181,7 @@ class Value:
     trace: Trace | None
     slot: int
     spec: Spec
-    array: Any  # jax.Array, JAX tracer, private NumPy copy not yet on the device, tuple of a bundle; None while pending
+    array: Any  # jax.Array, tracer, `Piece`, private NumPy copy not yet on the device, tuple of a bundle; None: pending
     source: Variable | SegmentOutput | None  # where gradients of this value go; None while pending in a trace
 
 

@@ -11,8 +11,8 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Input
 from tracegrad._tensor import Tensor
-from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, renewable, scalar, zeros_like
-from tracegrad.optim._packing import updated
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, note_update, put, renewable, zeros_like
+from tracegrad.optim._packing import scalar, updated
 
 _NAMES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -100,14 +100,13 @@ class Adam(Optimizer):
                         s.setdefault(name, zeros_like(p))
             pack = self._pack(params, names)
         if pack is not None:
-            self._record(group, params, [pack], pack.step + 1.0)
-            pack.step += 1.0
+            self._record(group, params, [pack])
             return
         steps = [float(s["step"]) for s in states]
         for step in sorted(set(steps)):  # some may have started late, or had no gradient once
             chosen = [i for i, own in enumerate(steps) if own == step]
             held = [states[i][name] for name in names for i in chosen]
-            self._record(group, [params[i] for i in chosen], held, step + 1.0)
+            self._record(group, [params[i] for i in chosen], held, Input(step + 1.0))
             for i in chosen:
                 counter = states[i]["step"]
                 if isinstance(counter, Tensor):  # somebody may hold it
@@ -115,18 +114,12 @@ class Adam(Optimizer):
                 else:
                     states[i]["step"] = scalar(step + 1.0)
 
-    def _record(self, group: Group, params: list[Tensor], held: list[Any], step: float) -> None:
-        decay = group["weight_decay"]
-        flags = (
-            len(params),
-            group["amsgrad"],
-            group["maximize"],
-            "" if not decay else "decoupled" if group["decoupled_weight_decay"] else "added",
-            renewable(params),
-        )
-        numbers = (group["lr"], *group["betas"], group["eps"], decay)
+    def _record(self, group: Group, params: list[Tensor], held: list[Any], *step: Input) -> None:
+        """Record one update; the number of the step is among packed states, else it is given."""
+        note_update(self, group, held, lambda: _numbers(group), lambda: _flags(group))
+        flags = (len(params), *_flags(group), renewable(params))
         grads = [p._grad for p in params]
-        put(params, held, record(_adam, flags, *params, *grads, *held, *map(hyper, numbers), Input(step)))
+        put(params, held, record(_adam, flags, *params, *grads, *held, *step, *map(hyper, _numbers(group))))
 
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
         return {key: scalar(float(value)) if key == "step" else value for key, value in state.items()}
@@ -187,11 +180,25 @@ class AdamW(Adam):
         )
 
 
+def _flags(group: Group) -> tuple[Any, ...]:
+    decay = "" if not group["weight_decay"] else "decoupled" if group["decoupled_weight_decay"] else "added"
+    return group["amsgrad"], group["maximize"], decay
+
+
+def _numbers(group: Group) -> tuple[Any, ...]:
+    return group["lr"], *group["betas"], group["eps"], group["weight_decay"]
+
+
 def _adam(*args: Any) -> Lowering:
     count, amsgrad, maximize, decay, renews = args[-5:]
 
     def fn(*operands: Any) -> Any:
-        lr, beta1, beta2, eps, weight_decay, step = operands[-6:]
+        *given, lr, beta1, beta2, eps, weight_decay = operands
+        last = given.pop()
+        packed = isinstance(last, tuple)
+        step = last[-1] + 1 if packed else last
+        if packed:
+            given.append(last[:-1])
         size, root = lr / (1 - beta1**step), jnp.sqrt(1 - beta2**step)
         keep, rest1, rest2 = 1 - lr * weight_decay, 1 - beta1, 1 - beta2
 
@@ -210,7 +217,8 @@ def _adam(*args: Any) -> Lowering:
         def after(p: Any, by: Any) -> Any:
             return (p * keep.astype(p.dtype) if decay == "decoupled" else p) - by
 
-        return updated(operands[:-6], count, before, change, after)
+        new = updated(given, count, before, change, after)
+        return (*new[:-1], (*new[-1], step)) if packed else new
 
     return Lowering(fn, differentiable=False, saves=False, renews=count if renews else 0)
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from operator import is_
 from typing import Any
 
 import numpy as np
 
-from tracegrad import _device
-from tracegrad._dtype import float32, type_name
+from tracegrad._dtype import type_name
 from tracegrad._engine import trace
 from tracegrad._engine.flush import flush, flush_current
-from tracegrad._engine.value import Input, aval, concrete
+from tracegrad._engine.recording import recording
+from tracegrad._engine.value import Input, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import enable_grad, no_grad
 from tracegrad._handle import Handle, constant, is_alone, tensor_of, write
 from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
 from tracegrad.autograd._hooks import RemovableHandle
+from tracegrad.autograd._hooks import put as put_hook
 from tracegrad.optim._packing import Pack, pack, unpack
 
 Group = dict[str, Any]
@@ -39,6 +42,8 @@ class Optimizer:
 
     See https://docs.pytorch.org/docs/stable/optim.html
     """
+
+    _stepping = False  # whether a step with hooks is under way
 
     def __init__(self, params: Iterable[Any], defaults: Group):
         if isinstance(params, Tensor):
@@ -59,6 +64,8 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+        if any(_of_all):
+            _have_hooks(type(self))
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters with options of their own; what is left out comes from ``defaults``."""
@@ -115,19 +122,21 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; call ``closure`` first and return its result."""
-        if self._hooks is not None:
-            return self._hooked_step(closure)
-        return self._plain_step(closure)
-
-    def _plain_step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        compiled = recording()
+        if compiled is not None:
+            compiled.lenient = "an optimizer makes its states"
         for group in self.param_groups:
             params = [p for p in group["params"] if p._grad is not None]
-            if params:
-                self._update(group, params)
+            for together in _apart(params):
+                self._update(group, together)
+        if compiled is not None:
+            compiled.lenient = ""
+            if self._has_hooks():
+                compiled.doubt("the step of an optimizer has hooks")
         self._stepped = True
         if trace.state.trace.has_backward:
             flush_current("an optimizer step ended")
@@ -135,6 +144,8 @@ class Optimizer:
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Have ``hook(optimizer, args, kwargs)`` called before each step; it may return new ``(args, kwargs)``.
+
+        ``args`` begins with the optimizer itself. An override of ``step`` has the hooks too.
 
         Returns:
             A handle whose ``remove()`` takes the hook away.
@@ -152,24 +163,11 @@ class Optimizer:
     def _register(self, when: int, hook: Callable[..., Any]) -> RemovableHandle:
         if self._hooks is None:
             self._hooks = (OrderedDict(), OrderedDict())
-        handle = RemovableHandle(self._hooks[when])
-        self._hooks[when][handle.id] = hook
-        return handle
+        _have_hooks(type(self))
+        return put_hook(self._hooks[when], hook)
 
-    def _hooked_step(self, *args: Any, **kwargs: Any) -> Any:
-        assert self._hooks is not None
-        before, after = self._hooks
-        for hook in list(before.values()):
-            changed = hook(self, args, kwargs)
-            if changed is not None:
-                if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise RuntimeError(f"{self._hooked_step} must return None or a tuple of (new_args, new_kwargs), "
-                                       f"but got {changed}.")  # fmt: skip
-                args, kwargs = changed
-        result = self._plain_step(*args, **kwargs)
-        for hook in list(after.values()):
-            hook(self, args, kwargs)
-        return result
+    def _has_hooks(self) -> bool:
+        return self._hooks is not None or any(_of_all)
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         """Record the update of ``params``, which all have gradients, as an op that is not differentiable."""
@@ -209,10 +207,7 @@ class Optimizer:
         """Give the states of ``packs`` back as tensors."""
         for packed in list(packs):
             for p, state in zip(packed.params, unpack(packed)):
-                own = self._states[p]
-                if "step" in own:
-                    own["step"] = scalar(packed.step)
-                own.update(state)
+                self._states[p].update(state)
             self._packs.remove(packed)
 
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -280,6 +275,82 @@ class Optimizer:
 
 Optimizer.__module__ = "tracegrad.optim"
 
+#: The hooks of all optimizers, called before and after each step.
+_of_all: tuple[OrderedDict[int, Any], OrderedDict[int, Any]] = (OrderedDict(), OrderedDict())
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Have ``hook(optimizer, args, kwargs)`` called before each step of every optimizer.
+
+    It may return new ``(args, kwargs)``; ``args`` begins with the optimizer itself.
+
+    Returns:
+        A handle whose ``remove()`` takes the hook away.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> from tracegrad.optim.optimizer import register_optimizer_step_pre_hook
+        >>> optimizer = torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1)
+        >>> with register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: print("a step")):
+        ...     optimizer.step()
+        a step
+    """
+    _have_hooks(Optimizer)
+    return put_hook(_of_all[0], hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Have ``hook(optimizer, args, kwargs)`` called after each step of every optimizer.
+
+    Returns:
+        A handle whose ``remove()`` takes the hook away.
+    """
+    _have_hooks(Optimizer)
+    return put_hook(_of_all[1], hook)
+
+
+def _have_hooks(of: type[Optimizer]) -> None:
+    """See to it that the ``step`` of a class, and of those derived from it, calls hooks: nothing else pays for them."""
+    step = of.__dict__.get("step")
+    if step is not None and not hasattr(step, "hooked"):
+        of.step = _hooked(step)  # type: ignore[method-assign]
+    for base in of.__mro__[1:] if step is None else ():
+        if "step" in base.__dict__:
+            _have_hooks(base)
+            break
+    for derived in of.__subclasses__():
+        if "step" in derived.__dict__:
+            _have_hooks(derived)
+
+
+def _hooked(step: Any) -> Any:
+    """Return ``step`` with the hooks around it; one that another step of the same optimizer calls has none."""
+
+    @functools.wraps(step)
+    def with_hooks(*args: Any, **kwargs: Any) -> Any:
+        self = args[0]
+        if self._stepping or not self._has_hooks():
+            return step(*args, **kwargs)
+        before, after = self._hooks or ({}, {})
+        for hook in [*_of_all[0].values(), *before.values()]:
+            changed = hook(self, args, kwargs)
+            if changed is not None:
+                if not (isinstance(changed, tuple) and len(changed) == 2):
+                    raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got "
+                                       f"{changed}.")
+                args, kwargs = changed
+        self._stepping = True
+        try:
+            result = step(*args, **kwargs)
+        finally:
+            self._stepping = False
+        for hook in [*after.values(), *_of_all[1].values()]:
+            hook(self, args, kwargs)
+        return result
+
+    with_hooks.hooked = True  # type: ignore[attr-defined]
+    return with_hooks
+
 
 def _like(p: Tensor, state: Tensor, key: str) -> Tensor:
     """Return a copy of a state tensor, on the device and in the floating-point dtype of ``p``."""
@@ -297,14 +368,57 @@ def zeros_like(p: Tensor) -> Tensor:
     return tensor_of(concrete(np.zeros(of.shape, of.dtype.np), of))
 
 
-def scalar(x: float) -> Tensor:
-    """Return a number as the 0-dim float32 tensor on the CPU that state dicts have of step counters."""
-    return tensor_of(concrete(np.array(x, np.float32), aval((), float32, _device.Device("cpu"))))
+def note_update(optimizer: Optimizer, group: Group, held: Sequence[Any], numbers: Callable[[], tuple[Any, ...]],
+                flags: Callable[[], tuple[Any, ...]]) -> None:  # fmt: skip
+    """Tell the recording of a compiled function, where there is one, what the update that follows takes from Python.
+
+    Args:
+        optimizer: whose update it is.
+        group: which group.
+        held: their states: one `Pack`, or nothing.
+        numbers: gives the hyperparameters among the operands.
+        flags: gives what of the group decides which operation is recorded.
+    """
+    compiled = recording()
+    if compiled is None:
+        return
+    packed = held[0] if held else None
+    if packed is not None and not isinstance(packed, Pack):
+        compiled.doubt("somebody holds states of an optimizer, or its parameters have seen different numbers of steps",
+                       passing=True)  # fmt: skip
+        return
+    recorded, count, chosen, size = flags(), len(optimizer.param_groups), group["params"], len(group["params"])
+    seen: list[Any] = []  # the options that `known` was made of
+    known: tuple[float, ...] = ()
+
+    def holds() -> bool:
+        options = list(group.values())
+        if not (len(options) == len(seen) and all(map(is_, options, seen))) and flags() != recorded:
+            return False
+        return (optimizer._hooks is None and len(optimizer.param_groups) == count and group["params"] is chosen
+                and len(chosen) == size and (packed is None or packed in optimizer._packs))  # fmt: skip
+
+    def again() -> tuple[float, ...]:
+        nonlocal known, seen
+        options = list(group.values())
+        if not (len(options) == len(seen) and all(map(is_, options, seen))):
+            known, seen = tuple([float(x) for x in numbers() if not isinstance(x, Handle)]), options
+        return known
+
+    compiled.effect(("update", id(optimizer), id(group), id(packed), recorded), again, holds)
 
 
 def hyper(x: Any) -> Any:
     """Return a hyperparameter as an operand: a number is an input of the program from the start."""
     return Input(x) if type(x) is float else x if isinstance(x, Handle) else Input(float(x))
+
+
+def _apart(params: list[Tensor]) -> list[list[Tensor]]:
+    """Return the parameters in groups that are updated at once: of those that share elements each comes in its turn."""
+    shared = [p._storage.group or p._storage for p in params if p._storage is not None]
+    if len({*map(id, shared)}) < len(shared):
+        return [[p] for p in params]
+    return [params] if params else []
 
 
 def renewable(params: list[Tensor]) -> bool:

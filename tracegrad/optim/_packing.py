@@ -17,30 +17,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tracegrad._device import Device
+from tracegrad._dtype import float32, float64
 from tracegrad._engine import trace
+from tracegrad._engine.program import SMALL
 from tracegrad._engine.value import Aval, Value, aval, bundle, concrete
 from tracegrad._handle import tensor_of
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
-#: Elements of the largest parameter whose states are laid beside others'; copying more costs more than an array does.
-SMALL = 16_384
-
 Groups = tuple[tuple[int, ...], ...]
 
 
 class Pack:
-    """The states of parameters that are updated together, as one value: for each name, an array per group."""
+    """The states of parameters that are updated together, as one value: for each name, an array per group.
 
-    __slots__ = ("_value", "params", "ids", "names", "step")
+    Where they count their steps, which is the same number for all, that comes last.
+    """
 
-    def __init__(self, value: Value, params: list[Tensor], names: tuple[str, ...], step: float):
+    __slots__ = ("_value", "params", "ids", "names")
+
+    def __init__(self, value: Value, params: list[Tensor], names: tuple[str, ...]):
         self._value = value
         self.params = params
         self.ids = list(map(id, params))
         self.names = names
-        self.step = step  # of all of them
 
 
 def groups(of: Sequence[tuple[int, Any]]) -> Groups:
@@ -69,7 +71,7 @@ def pack(params: list[Tensor], states: list[dict[str, Any]], names: tuple[str, .
     if any("step" in s and _references(s, "step") > _LONE for s in states):
         return None
     of = [p._value.spec.aval for p in params]
-    steps = {float(s.get("step", 0.0)) for s in states}
+    steps = {float(s["step"]) for s in states if "step" in s}
     if len(steps) > 1 or len({x.device for x in of}) > 1:
         return None
     for p, s in zip(params, states):
@@ -85,24 +87,36 @@ def pack(params: list[Tensor], states: list[dict[str, Any]], names: tuple[str, .
             array = np.concatenate([columns[i].reshape(-1) for i in group]) if len(group) > 1 else columns[group[0]]
             avals.append(aval(array.shape, first.dtype, first.device))
             arrays.append(trace.to_device(np.array(array), avals[-1]))
+    for step in steps:
+        avals.append(aval((), float64, of[0].device))
+        arrays.append(trace.to_device(np.array(step), avals[-1]))
     for s in states:
         for name in names:
             del s[name]
-    return Pack(concrete(tuple(arrays), bundle(tuple(avals))), params, names, steps.pop())
+    return Pack(concrete(tuple(arrays), bundle(tuple(avals))), params, names)
 
 
 def unpack(packed: Pack) -> list[dict[str, Tensor]]:
     """Return the states of each parameter as tensors."""
     of = [p._value.spec.aval for p in packed.params]
     states: list[dict[str, Tensor]] = [{} for _ in of]
-    arrays = iter(trace.force(packed._value))
+    held = trace.force(packed._value)
+    arrays = iter(held)
     for name in packed.names:
         for group in _groups(of):
             flat = np.asarray(next(arrays))
             pieces = cut(flat, [of[i].shape for i in group])
             for i, piece in zip(group, pieces):
                 states[i][name] = tensor_of(concrete(np.array(piece), of[i]))
+    for step in arrays:
+        for state in states:
+            state["step"] = scalar(float(step))
     return states
+
+
+def scalar(x: float) -> Tensor:
+    """Return a number as the 0-dim float32 tensor on the CPU that state dicts have of step counters."""
+    return tensor_of(concrete(np.array(x, np.float32), aval((), float32, Device("cpu"))))
 
 
 def joined(arrays: list[Any]) -> Any:

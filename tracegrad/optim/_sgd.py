@@ -8,7 +8,7 @@ from typing import Any
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._tensor import Tensor
-from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, put, renewable, zeros_like
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, note_update, put, renewable, zeros_like
 from tracegrad.optim._packing import updated
 
 
@@ -101,20 +101,20 @@ class SGD(Optimizer):
             self._record(group, params, [state[p]["momentum_buffer"] for p in params], group["dampening"])
 
     def _record(self, group: Group, params: list[Tensor], buffers: list[Any], dampening: float) -> None:
-        flags = (
-            len(params),
-            bool(buffers),
-            bool(group["weight_decay"]),
-            group["nesterov"],
-            group["maximize"],
-            renewable(params),
-        )
-        numbers = (group["lr"], group["momentum"], dampening, group["weight_decay"])
-        put(
-            params,
-            buffers,
-            record(_sgd, flags, *params, *[p._grad for p in params], *buffers, *map(hyper, numbers)),
-        )
+        fixed = dampening != group["dampening"]
+
+        def numbers() -> tuple[Any, ...]:
+            rest = dampening if fixed else group["dampening"]
+            return group["lr"], group["momentum"], rest, group["weight_decay"]
+
+        note_update(self, group, buffers, numbers, lambda: (fixed, bool(group["momentum"]), *_flags(group)))
+        flags = (len(params), bool(buffers), *_flags(group), renewable(params))
+        grads = [p._grad for p in params]
+        put(params, buffers, record(_sgd, flags, *params, *grads, *buffers, *map(hyper, numbers())))
+
+
+def _flags(group: Group) -> tuple[Any, ...]:
+    return bool(group["weight_decay"]), group["nesterov"], group["maximize"]
 
 
 def _sgd(*args: Any) -> Lowering:

@@ -10,8 +10,10 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
+from tracegrad._engine.recording import recording
 from tracegrad._grad_mode import no_grad
 from tracegrad._tensor import Tensor
 from tracegrad.optim._optimizer import Optimizer
@@ -59,6 +61,11 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         """Count one step, or go to ``epoch``, and set the rates."""
+        compiled = recording()
+        if compiled is not None:
+            if any(isinstance(group["lr"], Tensor) for group in self.optimizer.param_groups):
+                compiled.doubt("it steps a schedule of a learning rate that is a tensor")
+            compiled.effect(("schedule", id(self), epoch), partial(LRScheduler.step, self, epoch))
         late = self._step_count == 1 and not self.optimizer._stepped
         if late and type(self.optimizer).step is Optimizer.step:
             warnings.warn(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from problems import HEADS, LAYERS, TOKENS, WIDTH, Batch, Problem, Weights
+from problems import BLOCKS, CHANNELS, HEADS, LAYERS, TOKENS, WIDTH, Batch, Problem, Weights
 
 Params = dict[str, Any]
 Loss = Callable[..., jax.Array]
@@ -81,14 +81,46 @@ def penalty(p: Params, real: jax.Array, fake: jax.Array, alpha: jax.Array) -> ja
     return critic(p, fake).mean() - critic(p, real).mean() + 10 * gradient_penalty
 
 
+def many(p: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+    for i in range(BLOCKS):
+        x = x + linear(p, f"{i}.b", jnp.tanh(linear(p, f"{i}.a", x)))
+    return cross_entropy(x, y)
+
+
+def resnet(p: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Batch statistics only: a training step does not use the running ones, which this one leaves out."""
+
+    def conv(name: str, x: jax.Array, stride: int = 1) -> jax.Array:
+        w = p[f"{name}.weight"]
+        return jax.lax.conv_general_dilated(x, w, (stride, stride), [(w.shape[0] // 2,) * 2] * 2,
+                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
+
+    def norm(name: str, x: jax.Array) -> jax.Array:
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    x = jax.nn.relu(norm("norm", conv("stem", x)))
+    for s in range(len(CHANNELS)):
+        for b in range(2):
+            name = f"stages.{s}.{b}"
+            down = f"{name}.short.weight" in p
+            h = jax.nn.relu(norm(f"{name}.norm1", conv(f"{name}.conv1", x, 2 if down else 1)))
+            h = norm(f"{name}.norm2", conv(f"{name}.conv2", h))
+            x = jax.nn.relu(h + (conv(f"{name}.short", x, 2) if down else x))
+    return cross_entropy(linear(p, "head", x.mean((1, 2))), y)
+
+
 LOSSES: dict[str, Loss] = {
-    "mlp64": mlp, "mlp1024": mlp, "cnn": cnn, "gpt": gpt, "bag": bag, "penalty": penalty,
+    "mlp64": mlp, "mlp1024": mlp, "cnn": cnn, "gpt": gpt, "bag": bag, "many": many,
+    "resnet": resnet, "penalty": penalty,
 }  # fmt: skip
 
 
 def optimizer_of(name: str, lr: float) -> optax.GradientTransformation:
     if name == "gpt":
         return optax.adamw(lr, b1=0.9, b2=0.95, weight_decay=0.1)
+    if name == "resnet":
+        return optax.sgd(lr, momentum=0.9)
     return optax.adam(lr, b1=0.5, b2=0.9) if name == "penalty" else optax.adam(lr)
 
 
@@ -110,7 +142,7 @@ class Contender:
     """A model in training under ``jax.jit``."""
 
     def __init__(self, problem: Problem, weights: Weights, batches: list[Batch]):
-        if problem.name == "cnn":
+        if problem.name in ("cnn", "resnet"):
             batches = [(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), y) for x, y in batches]
         if problem.name == "gpt":
             assert batches[0][0].shape[1] == TOKENS and weights["wte.weight"].shape[1] == WIDTH

@@ -112,6 +112,54 @@ def _penalty(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
     return weights, batches
 
 
+BLOCKS, NARROW = 250, 8
+
+
+def _many(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    """Make a model of 1,000 parameter tensors that compute next to nothing: what is left is their handling."""
+    weights: Weights = {}
+    for i in range(BLOCKS):
+        weights.update(_linear(rng, f"{i}.a", NARROW, NARROW))
+        weights.update((name, 0.1 * w) for name, w in _linear(rng, f"{i}.b", NARROW, NARROW))
+    batches: list[Batch] = [(rng.standard_normal((16, NARROW), np.float32), rng.integers(0, NARROW, 16))
+                            for _ in range(BATCHES)]  # fmt: skip
+    return weights, batches
+
+
+CHANNELS = (16, 32, 64)
+
+
+def _resnet(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    """Make a ResNet-14 for 32 x 32 images, of two blocks a stage."""
+    weights: Weights = {}
+
+    def conv(name: str, inputs: int, outputs: int, size: int) -> None:
+        scale = (2 / (inputs * size * size)) ** 0.5
+        weights[f"{name}.weight"] = scale * rng.standard_normal((outputs, inputs, size, size), np.float32)
+
+    def norm(name: str, channels: int) -> None:
+        weights[f"{name}.weight"] = np.ones(channels, np.float32)
+        weights[f"{name}.bias"] = np.zeros(channels, np.float32)
+
+    conv("stem", 3, CHANNELS[0], 3)
+    norm("norm", CHANNELS[0])
+    inputs = CHANNELS[0]
+    for s, channels in enumerate(CHANNELS):
+        for b in range(2):
+            name = f"stages.{s}.{b}"
+            conv(f"{name}.conv1", inputs, channels, 3)
+            norm(f"{name}.norm1", channels)
+            conv(f"{name}.conv2", channels, channels, 3)
+            norm(f"{name}.norm2", channels)
+            if inputs != channels:
+                conv(f"{name}.short", inputs, channels, 1)
+            inputs = channels
+    weights.update(_linear(rng, "head", inputs, 10))
+    batches: list[Batch] = [(rng.standard_normal((32, 3, 32, 32), np.float32), rng.integers(0, 10, 32))
+                            for _ in range(BATCHES)]  # fmt: skip
+    return weights, batches
+
+
 PROBLEMS = {
     p.name: p
     for p in (
@@ -120,6 +168,8 @@ PROBLEMS = {
         Problem("cnn", "CNN with pooling, Adam", _cnn, 40, 1e-3, 1e-4),
         Problem("gpt", "GPT, 4 x 128, AdamW", _gpt, 20, 1e-3, 1e-4),
         Problem("bag", "embedding-bag, 10,000 x 64, Adam", _bag, 200, 1e-3, 1e-4),
+        Problem("many", "1,000 parameter tensors, Adam", _many, 20, 1e-3, 1e-4),
+        Problem("resnet", "ResNet-14 for 32 x 32, batch norm, SGD", _resnet, 10, 1e-2, 1e-3),
         Problem("penalty", "gradient penalty (double backward), Adam", _penalty, 100, 1e-4, 1e-4),
     )
 }

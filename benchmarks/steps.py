@@ -31,6 +31,8 @@ FIGURES: dict[str, tuple[float | None, float | None]] = {
     "penalty": (1.1, None),
     "gpt": (0.8, 1.0),
     "cnn": (0.8, None),
+    "many": (0.7, None),
+    "resnet": (1.0, 1.0),
 }
 
 

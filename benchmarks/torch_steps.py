@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from problems import HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH, Batch, Problem, Weights
+from problems import BLOCKS, CHANNELS, HEADS, LAYERS, NARROW, TOKENS, VOCABULARY, WIDTH, Batch, Problem, Weights
 
 #: Takes the next batch's tensors, updates the parameters and returns the loss as a float.
 Step = Callable[..., float]
@@ -117,6 +117,56 @@ def bag(torch: Any) -> tuple[Any, Any, Step]:
     return model, optimizer, classifier(torch, model, optimizer)
 
 
+def many(torch: Any) -> tuple[Any, Any, Step]:
+    nn = torch.nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(NARROW, NARROW), nn.Linear(NARROW, NARROW)
+
+        def forward(self, x: Any) -> Any:
+            return x + self.b(torch.tanh(self.a(x)))
+
+    model = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return model, optimizer, classifier(torch, model, optimizer)
+
+
+def resnet(torch: Any) -> tuple[Any, Any, Step]:
+    nn, F = torch.nn, torch.nn.functional
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, channels: int) -> None:
+            super().__init__()
+            stride = 1 if inputs == channels else 2
+            self.conv1 = nn.Conv2d(inputs, channels, 3, stride=stride, padding=1, bias=False)
+            self.norm1 = nn.BatchNorm2d(channels)
+            self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            self.norm2 = nn.BatchNorm2d(channels)
+            self.short = nn.Conv2d(inputs, channels, 1, stride=stride, bias=False) if stride > 1 else nn.Identity()
+
+        def forward(self, x: Any) -> Any:
+            y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+            return F.relu(y + self.short(x))
+
+    class ResNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm = nn.Conv2d(3, CHANNELS[0], 3, padding=1, bias=False), nn.BatchNorm2d(CHANNELS[0])
+            before = (CHANNELS[0], *CHANNELS)
+            self.stages = nn.Sequential(*(nn.Sequential(Block(before[i], c), Block(c, c))
+                                          for i, c in enumerate(CHANNELS)))  # fmt: skip
+            self.head = nn.Linear(CHANNELS[-1], 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.stages(F.relu(self.norm(self.stem(x)))).mean((2, 3)))
+
+    model = ResNet()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    return model, optimizer, classifier(torch, model, optimizer)
+
+
 def penalty(torch: Any) -> tuple[Any, Any, Step]:
     nn = torch.nn
     critic = nn.Sequential(nn.Linear(128, 512), nn.Tanh(), nn.Linear(512, 256), nn.Tanh(), nn.Linear(256, 1))
@@ -142,6 +192,8 @@ MAKERS: dict[str, Callable[[Any], tuple[Any, Any, Step]]] = {
     "cnn": cnn,
     "gpt": gpt,
     "bag": bag,
+    "many": many,
+    "resnet": resnet,
     "penalty": penalty,
 }
 
@@ -151,7 +203,8 @@ class Contender:
 
     def __init__(self, torch: Any, problem: Problem, weights: Weights, batches: list[Batch]):
         self.model, self.optimizer, self._step = MAKERS[problem.name](torch)
-        self.model.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
+        # Not strict: the buffers of batch norm begin as every framework has them.
+        self.model.load_state_dict({name: torch.tensor(w) for name, w in weights.items()}, strict=False)
         self.set_lr(problem.lr)
         self.batches = [tuple(torch.tensor(a) for a in batch) for batch in batches]
 

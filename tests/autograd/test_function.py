@@ -519,6 +519,20 @@ for name, run in ERRORS.items():
     error(name, run)
 
 
+@program
+def dirty_without_grad_mode(torch, note):
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        return x.mul_(2)
+
+    function = made(torch, forward, lambda ctx, g: g * 2)
+    for x in (leaf(torch), leaf(torch) * 3, torch.ones(2)):
+        with torch.no_grad():
+            y = function.apply(x)
+        note(y is x, y, y.requires_grad, y.is_leaf, y.grad_fn is None)
+        note(x, x.requires_grad, x.is_leaf, x.grad_fn and x.grad_fn.name(), x._version)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("run", PROGRAMS, ids=lambda p: p.__name__)

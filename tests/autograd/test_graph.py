@@ -221,6 +221,76 @@ def variables_of_old(torch, note):
     return isinstance(x, torch.autograd.Variable), isinstance(3, torch.autograd.Variable), x, x.grad
 
 
+def written(name, write):
+    """Make a program of the step that a write leaves, with hooks on it."""
+
+    @program
+    def run(torch, note):
+        x = leaf(torch)
+        y = x * 3
+        write(torch, y, x)
+        note(y)
+        step = y.grad_fn
+        step.register_prehook(lambda go: note("before", *go))
+        step.register_hook(lambda gi, go: note("after", *gi, *go))
+        (y * 1).sum().backward()
+        return step.name(), type(step).__name__, [n and n.name() for n, _ in step.next_functions], y.output_nr, x.grad
+
+    run.__name__ = f"written_by_{name}"
+
+
+def quietly(torch, y, x):
+    with torch.no_grad():
+        y.zero_()
+        y[0] = 1
+
+
+def given_data(torch, y, x):
+    y.data = torch.zeros(2)
+
+
+written("fill_", lambda torch, y, x: y.fill_(2.0))
+written("fill_of_a_tensor", lambda torch, y, x: y.fill_(torch.tensor(2.0, requires_grad=True)))
+written("zero_", lambda torch, y, x: y.zero_())
+written("copy_", lambda torch, y, x: y.copy_(torch.ones(2)))
+written("copy_with_a_history", lambda torch, y, x: y.copy_(x * 5))
+written("setitem", lambda torch, y, x: y.__setitem__(0, 5.0))
+written("setitem_of_a_tensor", lambda torch, y, x: y.__setitem__(0, x[1]))
+written("masked_fill_", lambda torch, y, x: y.masked_fill_(torch.tensor([True, False]), 0.0))
+written("detach_zero_", lambda torch, y, x: y.detach().zero_())
+written("no_grad", quietly)
+written("data", given_data)
+written("nothing_and_no_grad", lambda torch, y, x: (y.mul_(x), quietly(torch, y, x), y.exp_()))
+
+
+@program
+def copies_into_a_constant(torch, note):
+    x = leaf(torch)
+    y = torch.zeros(2, dtype=torch.float64)
+    y.copy_(x)
+    y.grad_fn.register_hook(lambda gi, go: note("after", *gi, *go))
+    note([n and n.name() for n, _ in y.grad_fn.next_functions])
+    y.sum().backward()
+    return x.grad
+
+
+@program
+def one_step_before_and_after_a_quiet_write(torch, note):
+    x = leaf(torch)
+    y = x * 3
+    step = y.grad_fn
+    y.register_hook(lambda g: note("first", g))
+    note(y)
+    y.detach().zero_()
+    y.register_hook(lambda g: (note("second", g), g * 2)[1])
+    note(step is y.grad_fn, y)
+    quietly(torch, y, x)
+    z = y * 1
+    note(step is y.grad_fn, z.grad_fn.next_functions[0][0] is step)
+    z.sum().backward()
+    return x.grad
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("run", PROGRAMS, ids=lambda p: p.__name__)

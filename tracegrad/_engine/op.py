@@ -48,6 +48,8 @@ class Lowering:
     differentiable: bool = True
     #: PyTorch's name of an op whose derivative it does not have: gradients are wanted, and refused at the backward.
     underived: str = ""
+    #: Of what stands in the place of a tensor of another shape: its own and that shape, to which no gradient can go.
+    misfit: tuple[Any, ...] = ()
     #: Operands that no gradient goes to.
     constant: tuple[int, ...] = ()
     #: Outputs that no gradient comes from.
@@ -60,6 +62,12 @@ class Lowering:
     renews: int = 0
     #: How many recorded operations it stands for, against the bound on a pending trace.
     weight: int = 1
+    #: Whether its result stands where its first operand does on the tape, so that nobody sees a step between them.
+    stands_in: bool = False
+    #: Whether its backward is the user's, which keeps what it needs by itself.
+    own: bool = False
+    #: Whether its result is another tensor on the very elements of its operand; so is that of a view op.
+    alias: bool = False
     #: Of a view op: where its result lies.
     view: Viewing | None = None
 

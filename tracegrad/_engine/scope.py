@@ -105,13 +105,15 @@ Wrap = Plain | Checkpointed | Again | Mapped
 class Scope(Trace):
     """The trace of a function that is recorded apart, and what it took from outside."""
 
-    __slots__ = ("name", "outer", "operands", "bound", "size", "randomness", "lane", "lifted", "written", "kept")
-    scoped = True
+    __slots__ = ("name", "outer", "operands", "bound", "size", "randomness", "lane", "lifted", "written", "kept",
+                 "recorded")  # fmt: skip
+    scoped = whole = True
 
     def __init__(self, name: str, size: int | None = None, randomness: str = "same"):
         super().__init__(state.mode)
         self.name = name  # of the transform, for messages
         self.outer = state.trace
+        self.recorded = self.outer.recorded
         self.size = size  # how many lanes it runs for; None where it is no `vmap`
         self.randomness = randomness
         self.operands: dict[int, tuple[Value, int | None]] = {}  # slot of a leaf -> outer value, axis that is mapped
@@ -125,6 +127,7 @@ class Scope(Trace):
 
     def __enter__(self) -> Scope:
         self.outer = state.trace
+        self.recorded = self.outer.recorded
         state.trace = self
         return self
 
@@ -181,6 +184,14 @@ class Scope(Trace):
         self.values, self.operands, self.bound, self.lifted, self.written, self.cuts = {}, {}, {}, {}, {}, {}
         self.lane = None
 
+    def stays(self, reason: str) -> bool:
+        """Whether nothing is flushed although somebody asks for it."""
+        return True
+
+    def reading(self, value: Value) -> None:
+        """Note that somebody reads ``value`` while `compile` records."""
+        self.outer.reading(value)  # type: ignore[attr-defined]
+
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Record in the enclosing trace meanwhile."""
@@ -225,9 +236,10 @@ class Scope(Trace):
         while True:
             node = self.node
             kid = node.kids.get(spec) or trace._grow_leaf(node.real, spec)
+            after = trace.Shadow(kid) if self.missing else kid
             if self.node is node:
                 self.values[kid.slot] = value
-                self.node = kid
+                self.node = after
                 return kid.slot
 
     def index(self) -> Tensor:

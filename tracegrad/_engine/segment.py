@@ -2,8 +2,8 @@
 
 A live value that wants gradients leaves its trace as a `SegmentOutput`. A later backward records the segment's
 pullback, which takes the residuals that the program returned, as one op of the then-current trace. For
-``create_graph`` the forward is recorded anew from the segment's leaves (`revive`), since then the pullback itself
-must be differentiable.
+``create_graph`` it records the VJP of each op, with operands computed again from the segment's leaves (`revive`): then
+the pullback itself must be differentiable.
 """
 
 from __future__ import annotations
@@ -56,15 +56,13 @@ class Segment:
             program.constants[i] if kind == CONSTANT else leaves[i] if kind == LEAF_ARRAY else outs[i]
             for kind, i in program.residual_places
         ]
-        intact = not program.freed
-        #: what `revive` starts from; None once part of the tape is freed
-        self.leaves: dict[int, Value] | None = {s: values[s] for s in program.graph_leaves} if intact else None
+        #: what `revive` starts from, as far as outputs need it whose tape is not freed
+        self.leaves: dict[int, Value] = {s: values[s] for s in program.graph_leaves}
         self.anchors: dict[int, Any] = {}
-        if intact:
-            for slot in program.anchors:
-                kind, i = program.places[slot]
-                self.anchors[slot] = leaves[i].array if kind == LEAF_ARRAY else outs[i]
-        self.numbers = numbers if intact else ({}, {})
+        for slot in program.anchors:
+            kind, i = program.places[slot]
+            self.anchors[slot] = leaves[i].array if kind == LEAF_ARRAY else outs[i]
+        self.numbers = numbers
 
     def output(self, slot: int) -> SegmentOutput:
         """Return the one `SegmentOutput` of ``slot``."""
@@ -98,10 +96,23 @@ class Segment:
                 node = program.path[depth]
                 if node.lowering is not None and node.lowering.saves:
                     self.freed.add(depth)
-                    self.leaves = None
-                    self.anchors = {}
                     self.residuals[position : position + count] = [None] * count
             position += count
+        if self.leaves or self.anchors:
+            needed = self._intact()
+            self.leaves = {s: v for s, v in self.leaves.items() if s in needed}
+            self.anchors = {s: a for s, a in self.anchors.items() if s in needed}
+
+    def _intact(self) -> frozenset[int]:
+        """Return the slots that outputs are computed from whose tape is not freed."""
+        program = self.program
+        key = ("intact", frozenset(self.freed), frozenset(self.outputs))
+        found = program.traversals.get(key)
+        if found is None:
+            slots = self.outputs.keys() - tape.lost(program.path, self.freed | program.freed)
+            nodes = program.ancestors(set(slots))
+            found = program.traversals[key] = frozenset(s for n in nodes for s in range(n.slot, n.end))
+        return found
 
     def residuals_of(self, traversed: frozenset[int]) -> list[Any]:
         """Return the residuals of these nodes, in order: values of leaves, and arrays."""

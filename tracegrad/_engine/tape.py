@@ -9,15 +9,19 @@ is a value of a trace is PyTorch's; `pull_back` converts where it begins and whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
+from tracegrad._engine import jax_state
+from tracegrad._engine.op import Lowering, Prepared
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine.value import Aval, Number
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,16 @@ def freed(path: Sequence[Node]) -> set[int]:
 
 def _saves(node: Node) -> bool:
     return node.lowering is not None and node.lowering.saves
+
+
+def lost(path: Sequence[Node], freed: Iterable[int]) -> set[int]:
+    """Return the slots from which every backward to leaves comes to one of the nodes at the depths ``freed``."""
+    gone: set[int] = set()
+    depths = set(freed)
+    for node in path:
+        if node.depth in depths or any(node.inputs[i] in gone for i in node.wanted):
+            gone.update(range(node.slot, node.end))
+    return gone
 
 
 def reach(path: Sequence[Node], roots: Sequence[int], targets: set[int] | None = None,
@@ -117,6 +131,13 @@ def check(path: Sequence[Node], traversed: frozenset[int]) -> None:
         lowering = path[depth].lowering
         if lowering is not None and lowering.underived:
             raise RuntimeError(f"derivative for aten::{lowering.underived} is not implemented")
+        if lowering is not None and lowering.misfit:
+            users = [(n.lowering.name, i) for n in path if n.depth in traversed and n.lowering is not None
+                     for i in n.wanted if n.inputs[i] == path[depth].slot]  # fmt: skip
+            name, index = users[-1] if users else ("after it", 0)
+            got, expected = lowering.misfit
+            raise RuntimeError(f"Function {name} returned an invalid gradient at index {index} - got {got} but "
+                               f"expected shape compatible with {expected}")
 
 
 def ways(path: Sequence[Node], targets: set[int]) -> set[int]:
@@ -128,7 +149,7 @@ def ways(path: Sequence[Node], targets: set[int]) -> set[int]:
     return leads
 
 
-def linearize(node: Node, operands: Sequence[Any]) -> tuple[tuple[Any, ...], Linear]:
+def linearize(node: Node | Alone, operands: Sequence[Any]) -> tuple[tuple[Any, ...], Linear]:
     """Run ``node`` on ``operands`` and return its outputs with its pullback."""
     lowering = node.lowering
     assert lowering is not None
@@ -227,6 +248,61 @@ def ends(node: Node, slot: int) -> tuple[int, ...]:
     if found is None:
         found = node.known[slot] = tuple(reach(node.path(), (slot,))[1])
     return found
+
+
+class Alone:
+    """As much of a node as `linearize` reads."""
+
+    def __init__(self, lowering: Lowering, wanted: Sequence[int], single: bool):
+        self.lowering, self.wanted, self.single = lowering, tuple(wanted), single
+
+
+def pullback(lowering: Lowering, single: bool, outs: Sequence[Aval], wanted: Sequence[int], given: Sequence[bool],
+             fixed: Sequence[tuple[int, Any]]) -> Callable[..., tuple[Any, ...]]:  # fmt: skip
+    """Return the gradients of an op's operands ``wanted`` as a function of its operands and cotangents.
+
+    Args:
+        lowering: how the op runs.
+        single: whether it has one output rather than a tuple.
+        outs: the avals of its outputs.
+        wanted: the operands whose gradients it gives.
+        given: for each output, whether its cotangent is among the arguments; it is zero otherwise.
+        fixed: operands that are no arguments, by their index: (index, number).
+    """
+
+    def fn(*arrays: Any) -> tuple[Any, ...]:
+        operands = list(arrays[: len(arrays) - sum(given)])
+        for i, number in fixed:
+            operands.insert(i, number)
+        feed = iter(arrays[len(arrays) - sum(given) :])
+        cotangents = [jnp.conj(next(feed)) if g else zero(of) for g, of in zip(given, outs)]
+        _, linear = linearize(Alone(lowering, wanted, single), operands)
+        return tuple(jnp.conj(c) for c in linear.apply(linear.residuals, cotangents))
+
+    return fn
+
+
+def computed_from(fn: Callable[..., Any], given: Sequence[Aval | Number]) -> list[list[int]]:
+    """Return, for each result of ``fn``, the arguments that it is computed from."""
+    structs = [x.struct if isinstance(x, Aval) else x.kind(0) if x.value is None else x.value for x in given]
+    with jax_state.tracing():
+        jaxpr = jax.make_jaxpr(fn)(*structs).jaxpr
+        results = range(len(jaxpr.outvars))
+        used = [dce_jaxpr(jaxpr, [i == j for j in results])[1] for i in results]
+    return [[k for k, is_used in enumerate(u) if is_used] for u in used]
+
+
+def saved(prepared: Prepared, operands: Sequence[Aval | Number], wanted: Sequence[int]) -> set[int]:
+    """Return the operands of an op that its gradients with respect to those ``wanted`` depend on."""
+    if prepared.lowering.own:
+        return set()
+    fixed = [(i, x.value) for i, x in enumerate(operands) if isinstance(x, Number) and x.value is not None]
+    places = [i for i in range(len(operands)) if i not in dict(fixed)]
+    given = [of.dtype.is_inexact for of in prepared.outs]
+    cotangents = [of for of, g in zip(prepared.outs, given) if g]
+    fn = pullback(prepared.lowering, prepared.single, prepared.outs, wanted, given, fixed)
+    found = set().union(*computed_from(fn, [*(operands[i] for i in places), *cotangents]))
+    return {places[k] for k in found if k < len(places)}
 
 
 def pull_alone(node: Node, cotangents: dict[int, Any], one: Linear) -> list[Any]:

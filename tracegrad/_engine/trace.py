@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from tracegrad import _device, _dtype
-from tracegrad._engine import checks, cuts, jax_state, sites, trie
+from tracegrad._engine import checks, jax_state, recurrence, sites, trie
 from tracegrad._engine.collection import collection_paused as collection_paused
-from tracegrad._engine.op import Prepared, Rule, number_token, prepare
+from tracegrad._engine.growing import op_node
+from tracegrad._engine.op import Rule, number_token, prepare
 from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
-from tracegrad._engine.value import Aval, Input, Level, Number, Spec, Value, Variable, aval, concrete
+from tracegrad._engine.value import Aval, Input, Number, Piece, Spec, Value, Variable, aval, concrete
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -42,13 +43,15 @@ class Trace:
 
     __slots__ = ("node", "values", "floats", "ints", "immediate", "inline", "closed", "final",
                  "has_backward", "retained", "cuts", "reason", "run", "lines", "missing")  # fmt: skip
-    scoped = False  # whether it is a `scope.Scope`, which is never flushed
+    scoped = False  # whether it is a `scope.Scope`
+    whole = False  # whether nothing flushes it before its end: a scope, or what `compile` records
+    recorded = False  # whether it is what `compile` records, or a scope in that
 
     def __init__(self, mode: Mode, immediate: bool = False, inline: bool = False):
         root = trie.root(mode)
         #: slot -> the user's file and line of this run, where somebody wants to know; a node has those of the first run
         self.lines: dict[int, tuple[str, int]] | None = {} if watched.lines else None
-        self.missing = immediate or watched.lines  # every op takes the miss path
+        self.missing = immediate or watched.lines or packing.saved is not None  # every op takes the miss path
         self.node: Node | Shadow = Shadow(root) if self.missing else root
         self.values: dict[int, Value] = {}  # slot -> value; dead ones included, see `program.live_slots`
         self.floats: dict[int, float] = {}  # input numbers
@@ -73,6 +76,24 @@ class _Watched:
 watched = _Watched()
 
 
+class _Packing(threading.local):
+    """What each thread does with the results of an op that saves tensors: ``(node, operands, result) -> result``."""
+
+    saved: Callable[[Node, tuple[Any, ...], Any], Any] | None = None
+
+
+packing = _Packing()
+
+
+def pack_saved(pack: Callable[[Node, tuple[Any, ...], Any], Any] | None) -> None:
+    """Have every op of this thread take the miss path, and its result go through ``pack``; or no longer, where None."""
+    packing.saved = pack
+    trace = state.trace
+    if not trace.closed:
+        trace.missing = pack is not None or trace.immediate or trace.lines is not None
+        trace.node = Shadow(trace.node.real) if trace.missing else trace.node.real
+
+
 def watch_lines(on: bool) -> None:
     """Keep the user's line of every op from now on, which takes the miss path for it; or no longer."""
     watched.lines = on
@@ -94,8 +115,8 @@ class _State(threading.local):
 state = _State()
 _new = object.__new__
 _COMMON = frozenset((float, int, Input))  # operands without `_value` that an exception would be too slow for
-#: The class of concrete JAX arrays, which `jax.Array` only stands for.
-_ArrayImpl = type(jax.device_put(np.zeros(())))
+#: The class of JAX's concrete arrays, without making one: that would start JAX's backends.
+_ArrayImpl: Any = next(c for c in jax.Array.__subclasses__() if c.__module__.startswith("jaxlib"))
 _Tensor: type[Tensor]
 _flush: Callable[[Trace, str], None]
 
@@ -220,8 +241,10 @@ def enter(trace: Trace, value: Value) -> int:
     Return -1, which no key holds, where ``trace`` cannot take it: it is closed, or ``value`` is a JAX tracer and
     ``trace`` is not inline. The look-up then misses, and the miss path opens another trace.
     """
-    if trace.scoped:
-        return trace.take(value)  # type: ignore[attr-defined,no-any-return]
+    if trace.whole:
+        if trace.scoped:
+            return trace.take(value)  # type: ignore[attr-defined,no-any-return]
+        trace.meet(value)  # type: ignore[attr-defined]
     if type(value.array) is not _ArrayImpl and not _make_ready(trace, value):
         return -1
     while True:
@@ -318,8 +341,12 @@ def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: 
                     continue
                 if trace.lines is not None:
                     trace.lines[kid.slot] = sites.user_line()
+                if trace.recorded and not trace.scoped:
+                    trace.numbered(kid, operands)  # type: ignore[attr-defined]
                 if trace.immediate:
                     _flush(trace, "a JAX tracer" if trace.inline else "eager()")
+                if packing.saved is not None:
+                    return packing.saved(kid, operands, result)
                 return result
     finally:
         jax_state.restore(before)
@@ -332,7 +359,7 @@ def _find(node: Node, key: list[Any]) -> Node | None:
 def open_trace(operands: tuple[Any, ...] = ()) -> Trace:
     """Return this thread's open trace, of the kind that ``operands`` and the modes need."""
     trace = state.trace
-    if trace.scoped and not trace.closed:
+    if trace.whole and not trace.closed:
         return trace
     inline = any(isinstance(x._value.array, jax.core.Tracer) for x in operands if hasattr(x, "_value"))
     immediate = inline or state.eager > 0
@@ -352,7 +379,7 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     """Make the node for an op that was never recorded after this history; None where the trace was cut instead."""
     values = [getattr(x, "_value", None) for x in operands]
     where = sites.user_line()
-    reason = "" if trace.scoped else cuts.due(node, rule, params, where)
+    reason = "" if trace.whole else recurrence.due(node, rule, params, where)
     if reason:
         while node.kind == LEAF:  # what entered for this op belongs to what follows
             assert node.parent is not None
@@ -383,7 +410,7 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
             kind = type(number)
             described.append(Number(kind, None if changing and kind in (int, float) else number))
     prepared = prepare(rule, params, described)
-    kid = _op_node(node, tuple(key), prepared, described, values, operands, key)
+    kid = op_node(node, tuple(key), prepared, described, values, key)
     kid.rule, kid.params = rule, params
     kid.where = where
     if site is not None and not changing:
@@ -398,47 +425,13 @@ def _cuts(trace: Trace, variable: Value) -> bool:
     it. A new variable that recurs before the first backward of a step is part of the step: only its first sighting
     cuts. One that is made after a backward, or by a write to an older one, begins the next step.
     """
-    if trace.scoped or type(variable.source) is Level:
+    if trace.whole or type(variable.source) is not Variable:
         return False
     node = trace.node.real
     while not node.slot <= variable.slot < node.end:
         assert node.parent is not None
         node = node.parent
     return node.kind == OP or node.key[2] or not node.stamp
-
-
-def _op_node(parent: Node, key: Any, prepared: Prepared, described: list[Aval | Number], values: list[Any],
-             operands: tuple[Any, ...], slots: list[Any]) -> Node:  # fmt: skip
-    kid = Node(parent, key, OP, parent.mode)
-    lowering = prepared.lowering
-    inputs: list[Any] = []
-    numbers = []
-    wanted = []
-    for i, (what, value) in enumerate(zip(described, values)):
-        if value is not None:
-            inputs.append(slots[i - len(values)])
-            if value.spec.wants and lowering.differentiable and parent.mode.grad and i not in lowering.constant:
-                wanted.append(i)
-        elif isinstance(what, Number) and what.value is None:
-            is_float = what.kind is float
-            index = kid.floats if is_float else kid.ints
-            numbers.append((i, is_float, index))
-            inputs.append(("f" if is_float else "i", index))
-            if is_float:
-                kid.floats += 1
-            else:
-                kid.ints += 1
-        else:
-            assert isinstance(what, Number)
-            inputs.append(("c", what.value))
-    kid.inputs, kid.numbers = tuple(inputs), tuple(numbers)
-    kid.give(tuple(a.wanting if i < lowering.renews or wanted and a.dtype.is_inexact and i not in lowering.unwanted
-                   else a.plain
-                   for i, a in enumerate(prepared.outs)))  # fmt: skip
-    kid.wanted = tuple(wanted) if any(s.wants for s in kid.specs) else ()
-    kid.lowering, kid.single = lowering, prepared.single
-    kid.weight += lowering.weight
-    return kid
 
 
 def _grow_leaf(node: Node, spec: Spec) -> Node:
@@ -450,31 +443,50 @@ def _grow_leaf(node: Node, spec: Spec) -> Node:
     return node.kids.setdefault(spec, kid)
 
 
-def mark_variable(value: Value, variable: Variable, again: bool = False) -> Value:
+def mark_variable(value: Value, variable: Any, again: bool = False) -> Value:
     """Return ``value`` as a leaf of the tape that gradients of ``variable`` go to, ``again`` after a write to it."""
-    if value.array is not None:
+    spec = value.spec
+    return _marked(value, spec.aval.inferred[1] if spec.inference else spec.aval.wanting, variable, again)
+
+
+def mark_inference(value: Value, inferred: bool) -> Value:
+    """Return ``value`` as one that was made in inference mode, or not in it."""
+    aval = value.spec.aval
+    return _marked(value, aval.inferred[0] if inferred else aval.plain, None, True)
+
+
+def new_value(array: Any, of: Aval) -> Value:
+    """Return a value that holds ``array``, for a tensor that the user makes of it."""
+    value = concrete(array, of)
+    if state.mode.inference:
+        value.spec = of.inferred[0]
+    return value
+
+
+def _marked(value: Value, spec: Spec, source: Any, again: bool) -> Value:
+    if value.array is not None and not state.trace.recorded:
         fresh = Value()
         fresh.trace, fresh.slot, fresh.array = None, -1, value.array
-        fresh.spec, fresh.source = value.spec.aval.wanting, variable
+        fresh.spec, fresh.source = spec, source
         return fresh
     while True:
         trace = state.trace
         slot = value.slot if value.trace is trace else enter(trace, value)
         node = trace.node
-        if trace.closed or value.array is not None:
-            return mark_variable(value, variable, again)
-        key = ("variable", slot, again or trace.has_backward)
+        if trace.closed or value.array is not None and not trace.recorded:
+            return _marked(value, spec, source, again)
+        key = ("variable", slot, again or trace.has_backward, spec)
         kid = node.real.kids.get(key)
         if kid is not None:
             kid.stamp = max(kid.stamp, 1)
         else:
             kid = Node(node.real, key, VARIABLE, node.real.mode)
             kid.inputs = (slot,)
-            kid.give((value.spec.aval.wanting,))
+            kid.give((spec,))
             kid.where = sites.user_line()
             kid = node.real.kids.setdefault(key, kid)
         fresh = Value()
-        fresh.trace, fresh.slot, fresh.spec, fresh.array, fresh.source = trace, kid.slot, kid.spec, None, variable
+        fresh.trace, fresh.slot, fresh.spec, fresh.array, fresh.source = trace, kid.slot, kid.spec, None, source
         after = Shadow(kid) if trace.missing else kid
         if trace.node is node:
             trace.values[kid.slot] = fresh
@@ -494,8 +506,8 @@ def set_mode(mode: Mode) -> None:
         node = trace.node
         real = node.real
         if real.kind == trie.ROOT:
-            if trace.scoped:
-                trace.node = trie.root(mode)
+            if trace.whole:
+                trace.node = Shadow(trie.root(mode)) if trace.missing else trie.root(mode)
             else:
                 state.trace = Trace(mode, trace.immediate, trace.inline)
             return
@@ -518,6 +530,8 @@ def force(value: Value, reader: str = "item") -> Any:
 
     Here errors come out that depend on elements, see `checks.py`: all that were found until this value was there.
     """
+    if state.trace.recorded:
+        state.trace.reading(value)  # type: ignore[attr-defined]
     array = computed(value, reader)
     if checks.waiting.runs and type(array) is _ArrayImpl:
         checks.look(array)
@@ -532,6 +546,8 @@ def computed(value: Value, reader: str = "item") -> Any:
         if trace.scoped:
             return trace.read(value, reader)  # type: ignore[attr-defined]
         _flush(trace, "a value was read")
+    if type(value.array) is Piece:
+        value.array = value.array.cut()
     return value.array
 
 
@@ -559,7 +575,7 @@ def _adopted(x: Any) -> Any:
     if type(x) is not np.ndarray:
         return x
     tensor = _new(_Tensor)
-    tensor._value = concrete(np.array(x), aval(x.shape, _dtype.from_np(x.dtype)))
+    tensor._value = new_value(np.array(x), aval(x.shape, _dtype.from_np(x.dtype)))
     return tensor
 
 

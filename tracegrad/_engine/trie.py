@@ -12,7 +12,7 @@ from tracegrad import _dtype
 from tracegrad._config import config
 from tracegrad._dtype import DType
 from tracegrad._engine.op import Lowering, Rule
-from tracegrad._engine.value import Spec
+from tracegrad._engine.value import Aval, Number, Spec
 
 if TYPE_CHECKING:
     from tracegrad._engine.program import Program
@@ -25,10 +25,11 @@ ROOT, MODE, LEAF, VARIABLE, OP, BACKWARD = range(6)
 class Mode:
     """The ambient modes that change an op's meaning. One object per combination, so a dict key."""
 
-    __slots__ = ("grad", "inference", "default")
+    __slots__ = ("grad", "enabled", "inference", "default")
 
     def __init__(self, grad: bool, inference: bool, default: DType):
-        self.grad = grad
+        self.grad = grad and not inference  # whether ops are recorded for gradients
+        self.enabled = grad  # whether they would be outside of inference mode
         self.inference = inference
         self.default = default  # the default dtype
 
@@ -49,7 +50,7 @@ class Node:
     __slots__ = (
         "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
         "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
-        "where", "programs", "pull", "stamp", "real", "weight", "bytes", "counts", "bodies", "known",
+        "where", "programs", "pull", "stamp", "real", "weight", "bytes", "packed", "counts", "bodies", "known",
     )  # fmt: skip
     parent: Node | None
     key: Any
@@ -76,6 +77,7 @@ class Node:
     pull: Pull | None  # what a BACKWARD node differentiates
     stamp: int  # flush counter when a trace last ended here
     real: Node  # itself; an immediate trace's node has the trie's own node here
+    packed: Any  # the input numbers of the last trace that ended here, and their arrays, or None
     counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
     bodies: dict[tuple[int, ...], Body] | None  # of a scope that ended here, by the slots that were its outputs
     known: dict[Any, Any] | None  # what backwards worked out about this history
@@ -104,7 +106,7 @@ class Node:
         self.programs = None
         self.pull = None
         self.stamp = 0
-        self.counts = None
+        self.counts = self.packed = None
         self.bodies = None
         self.known = None
         self.real = self
@@ -128,6 +130,20 @@ class Node:
             node = node.parent
         nodes.reverse()
         return nodes
+
+    def operands(self) -> list[Aval | Number]:
+        """Return what the op was recorded with: avals and numbers, those without a value that are input numbers."""
+        found: list[Aval | Number] = []
+        for x in self.inputs:
+            if type(x) is int:
+                node = self
+                while not node.slot <= x < node.end:
+                    assert node.parent is not None
+                    node = node.parent
+                found.append(node.specs[x - node.slot].aval)
+            else:
+                found.append(Number(type(x[1]), x[1]) if x[0] == "c" else Number(float if x[0] == "f" else int))
+        return found
 
     @property
     def name(self) -> str:

@@ -17,7 +17,8 @@ from tracegrad._handle import Handle, constant, tensor_of
 from tracegrad.autograd._backward import Sweep, finish
 from tracegrad.autograd._graph import GradientEdge
 from tracegrad.autograd._hooks import run
-from tracegrad.autograd._leaves import accumulate, arrive
+from tracegrad.autograd._leaves import arrive
+from tracegrad.autograd._straight import straight, straight_to
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -58,25 +59,28 @@ def backward(
         grad_tensors = grad_variables
     targets: list[Any] | None = None
     if inputs is not None:
-        targets = _tensors(inputs)
+        given = [inputs] if isinstance(inputs, (Handle, GradientEdge)) else list(inputs)
+        targets = _tensors(given)
         if not targets:
             raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
-        for t in targets:
+        for t, x in zip(targets, given):
             if not t._value.spec.wants:
                 raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-    sweep = _run(tensors, grad_tensors, retain_graph, create_graph, targets)
+            if x is t:
+                t.retain_grad()  # which fills its ``.grad``
+    roots, cotangents = _starts(tensors, grad_tensors, create_graph)
+    retain = create_graph if retain_graph is None else retain_graph
+    if len(roots) == 1 and targets is None and not create_graph and straight(roots[0], cotangents[0], retain):
+        return
+    sweep = _swept(roots, cotangents, retain, create_graph, targets)
     if targets is None:
         finish(sweep)
         return
     for t, gradient in zip(targets, _found(sweep, targets)):
-        if gradient is None:
-            continue
         source = t._value.source
-        with sweep.user_mode():
-            if isinstance(source, Variable):
+        if gradient is not None and isinstance(source, Variable):
+            with sweep.user_mode():
                 arrive(source, gradient, create_graph)
-            else:
-                accumulate(t, gradient, create_graph)
 
 
 def grad(
@@ -130,13 +134,17 @@ def grad(
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, "
                          "but got: allow_unused=False.")
-    sweep = _run(outputs, grad_outputs, retain_graph, create_graph, targets)
-    found = _found(sweep, targets)
-    for i, t in enumerate(targets):
-        source, gradient = t._value.source, found[i]
-        if gradient is not None and isinstance(source, Variable) and source.hooks is not None:
-            with sweep.user_mode():
-                found[i] = run(source.hooks.tensor, gradient)
+    roots, cotangents = _starts(outputs, grad_outputs, create_graph)
+    retain = create_graph if retain_graph is None else retain_graph
+    found = straight_to(targets, roots[0], cotangents[0], retain, create_graph) if len(roots) == 1 else None
+    if found is None:
+        sweep = _swept(roots, cotangents, retain, create_graph, targets)
+        found = _found(sweep, targets)
+        for i, t in enumerate(targets):
+            source, gradient = t._value.source, found[i]
+            if gradient is not None and isinstance(source, Variable) and source.hooks is not None:
+                with sweep.user_mode():
+                    found[i] = run(source.hooks.tensor, gradient)
     if materialize_grads:
         return tuple(trace.record(_zeros_like, (), t) if g is None else g for g, t in zip(found, targets))
     unused = [i for i, g in enumerate(found) if g is None]
@@ -195,8 +203,8 @@ def _found(sweep: Sweep, targets: Sequence[Tensor]) -> list[Tensor | None]:
     return found
 
 
-def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
-         targets: list[Tensor] | None) -> Sweep:  # fmt: skip
+def _starts(tensors: Any, cotangents: Any, create_graph: bool) -> tuple[list[Any], list[Any]]:
+    """Return what is differentiated, and the cotangent of each."""
     roots = _tensors(tensors)
     if cotangents is None or isinstance(cotangents, Handle):
         cotangents = [cotangents] * len(roots) if cotangents is None else [cotangents]
@@ -207,15 +215,19 @@ def _run(tensors: Any, cotangents: Any, retain: bool | None, create_graph: bool,
     for i, root in enumerate(roots):
         if not root._value.spec.wants:
             raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-    retain = create_graph if retain is None else retain
+    return roots, full
+
+
+def _swept(roots: list[Any], cotangents: list[Any], retain: bool, create_graph: bool,
+           targets: list[Tensor] | None) -> Sweep:  # fmt: skip
     sweep = Sweep(retain, create_graph, targets)
     sweep.roots = roots
     if create_graph:
         with enable_grad():
-            sweep.start(roots, full)
+            sweep.start(roots, cotangents)
             sweep.segments_left()
     else:
-        sweep.start(roots, full)
+        sweep.start(roots, cotangents)
         sweep.segments_left()
     return sweep
 

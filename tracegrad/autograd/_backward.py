@@ -9,7 +9,7 @@ Where it meets hooks or custom Functions, it goes from one of these cuts to the 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,18 @@ from tracegrad._engine import scope, tape, trace
 from tracegrad._engine.flush import flush
 from tracegrad._engine.segment import Segment, SegmentOutput, pull_rule
 from tracegrad._engine.trace import Trace, state
-from tracegrad._engine.trie import LEAF, OP, Node
+from tracegrad._engine.trie import OP, Node
 from tracegrad._engine.value import Value, Variable, concrete
 from tracegrad._grad_mode import no_grad
 from tracegrad._handle import Handle, tensor_of
-from tracegrad.autograd import _anomaly
+from tracegrad.autograd import _anomaly, _replay
 from tracegrad.autograd._cuts import Cutting, edges
-from tracegrad.autograd._hooks import DONE, Cut
+from tracegrad.autograd._hooks import DONE
 from tracegrad.autograd._leaves import accumulate, add
 from tracegrad.autograd._steps import (
     FREED,
     Numbers,
+    Stretch,
     aval_of,
     grow_alone,
     grow_backward,
@@ -35,16 +36,14 @@ from tracegrad.autograd._steps import (
     output_of,
     pull_inline,
     revive,
+    stops,
     touched,
     vjp,
 )
+from tracegrad.autograd._straight import ALL_LEAVES
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
-
-
-#: What `Sweep._inner_targets` says of a plain backward: the gradients of all leaves, of nothing inside the tape.
-_PLAIN: tuple[Any, dict[int, Any]] = ((None, ()), {})
 
 
 class Sweep(Cutting):
@@ -61,7 +60,6 @@ class Sweep(Cutting):
         self.around: dict[int, tuple[Value, Tensor]] = {}  # what waits in traces around this scope
         self.targets = targets
         self.order: dict[Variable, None] = {}  # the variables, in the order in which their gradients were complete
-        self.revived: list[tuple[Tensor, SegmentOutput]] = []  # asked for, and recorded anew
         if targets is not None:
             self.wanted_sources = {id(t._value.source) for t in targets if t._value.source is not None}
 
@@ -114,10 +112,11 @@ class Sweep(Cutting):
                    for c in cotangents]  # fmt: skip
             if current.closed:
                 return None
-            targets, inner = _PLAIN
+            targets: Any = ALL_LEAVES
+            inner: dict[int, Any] = {}
             if alone:
                 targets = ()
-            elif self.targets is not None or current.retained or self.revived:
+            elif self.targets is not None or current.retained:
                 targets, inner = self._inner_targets(current)
             key: tuple[Any, ...] = ("backward", tuple(slots), tuple(cts), self.retain, targets)
             if floor:
@@ -185,7 +184,7 @@ class Sweep(Cutting):
 
     def _asked_here(self, current: Trace, node: Node) -> tuple[dict[int, Any], bool]:
         """Return who asks for gradients of the outputs of ``node``, and whether it leads to what is asked for."""
-        if self.targets is None and not current.retained and not self.revived:
+        if self.targets is None and not current.retained:
             return {}, True
         (explicit, _), inner = self._inner_targets(current)
         if explicit is None:
@@ -204,9 +203,6 @@ class Sweep(Cutting):
         for slot, handle in current.retained.items():
             if handle() is not None:
                 inner[slot] = handle
-        for tensor, output in self.revived:
-            if tensor._value.trace is current and tensor._value.array is None:
-                inner[tensor._value.slot] = output
         if self.targets is None:
             return (None, tuple(inner)), inner
         explicit = set()
@@ -215,30 +211,33 @@ class Sweep(Cutting):
             if value.trace is current and value.array is None and value.source is None:
                 inner[value.slot] = t
                 explicit.add(value.slot)
-        for slot, value in current.values.items():
-            source = _source(value, current)
-            if source is None or slot >= current.node.real.end:
-                continue
+        for slot in _sourced(current):
+            source = _source(current.values[slot], current)
             if isinstance(source, (SegmentOutput, Value)) or id(source) in self.wanted_sources:
                 explicit.add(slot)
+        if current.retained:  # those that do not lead to a target are not come to
+            asked = {slot for slot, who in inner.items() if isinstance(who, Handle)}
+            ways = tape.ways(current.node.real.path(), explicit | asked)
+            inner = {slot: who for slot, who in inner.items() if slot in ways}
         return (tuple(sorted(explicit)), tuple(inner)), inner
 
     def deliver(self, who: Any, gradient: Tensor) -> None:
         """Hand a gradient to a tensor inside the tape: a target, or a handle that retains its gradient."""
-        if id(who) in self.delivered:
-            return
+        if id(who) not in self.delivered:
+            self.capture(who, gradient)
+        ref = who.retains if isinstance(who, SegmentOutput) else who
+        handle: Any = ref if ref is None or isinstance(ref, Handle) else ref()
+        if handle is not None and handle._retains is not None:  # each time another tensor, unlike a leaf's
+            with nullcontext() if self.create_graph else no_grad():
+                accumulate(handle, gradient, True)
+
+    def capture(self, who: Any, gradient: Tensor) -> None:
+        """Note the gradient of a target inside the tape."""
         if isinstance(who, Handle):
             self._note(id(who), gradient)
-            return
-        if isinstance(who, SegmentOutput):
-            self._deliver_output(who, gradient)
-            return
-        handle = who()
-        if handle is not None:
-            if self.targets is None:
-                accumulate(handle, gradient, self.create_graph)
-            elif any(handle is t for t in self.targets):
-                self._note(id(handle), gradient)
+        elif isinstance(who, SegmentOutput) and self.targets is not None and id(who) in self.wanted_sources:
+            self.keep.append(who)
+            self._note(id(who), gradient)
 
     def _note(self, key: int, gradient: Tensor) -> None:
         known = self.gradients.get(key)
@@ -337,15 +336,15 @@ class Sweep(Cutting):
         traversed, ends = segment.traversal(roots, targets, floor)
         for slot in roots:
             who = segment.outputs.get(slot)
-            if who is not None and slot not in ends:
-                self._deliver_output(who, waiting[slot])
+            if who is not None and slot not in ends and targets is not None and slot in targets:
+                self.deliver(who, waiting[slot])
         if not ends:
             self._check(segment, traversed)
             return
         for slot, gradient in zip(ends, self._record_pull(segment, waiting, traversed, ends)):
             who = segment.outputs.get(slot)
             if who is not None and slot >= floor:
-                self._deliver_output(who, gradient)
+                self.deliver(who, gradient)
             else:
                 yield slot, gradient
 
@@ -379,17 +378,20 @@ class Sweep(Cutting):
 
     def _expand_segment(self, segment: Segment, waiting: dict[int, Tensor]) -> None:
         """Go through a segment by recorded, differentiable steps."""
+        program = segment.program
         targets = self._segment_targets(segment)
-        roots = tuple(sorted(waiting))
-        traversed, ends = segment.traversal(roots, targets)
+        traversed, _ = segment.traversal(tuple(sorted(waiting)), targets)
         self._check(segment, traversed)
-        if self._expand_single(segment, roots, waiting):
-            return
-        inside = [s for s in segment.outputs if targets is not None and s in targets and s in (*ends, *roots)]
+        nodes = [program.path[depth] for depth in sorted(traversed, reverse=True)]
         with scope.outside_all():  # a variable made anew inside of a scope would be another one
-            revived = revive(segment, (*roots, *inside))
-        self.revived += [(t, segment.outputs[s]) for t, s in zip(revived[len(roots) :], inside)]
-        self.start(revived[: len(roots)], [waiting[s] for s in roots])
+            handles = revive(segment, {slot for node in nodes for slot in touched(node)})
+        who = self._who(segment, targets)
+        wanted = None if self.targets is None else targets
+        self._walk(waiting, Stretch(
+            segment, stops(nodes, [program.producers[slot] for slot in who], segment.cuts), traversed, handles,
+            Numbers(*segment.numbers), segment.cuts, None if targets is None else tape.ways(program.path, set(targets)),
+            who, segment.sources, wanted, lambda slot, saved: output_of(segment, slot, saved)))  # fmt: skip
+        self._send(waiting, who, segment.sources, wanted)
 
     def _pull_around(self) -> None:
         """Record the VJPs of the steps of the innermost trace around this scope that something waits for."""
@@ -414,109 +416,84 @@ class Sweep(Cutting):
             if not retained:
                 return None
             return frozenset(retained | set(segment.sources))
-        wanted = {slot for slot, o in segment.outputs.items() if id(o) in self.wanted_sources} | retained
+        wanted = {slot for slot, o in segment.outputs.items() if id(o) in self.wanted_sources}
         for slot, source in segment.sources.items():
             if isinstance(source, SegmentOutput) or id(source) in self.wanted_sources:
                 wanted.add(slot)
+        if retained:
+            wanted |= retained & tape.ways(segment.program.path, wanted)
         return frozenset(wanted)
-
-    def _deliver_output(self, who: SegmentOutput, gradient: Tensor) -> None:
-        if id(who) in self.delivered:
-            return
-        if self.targets is not None:
-            if id(who) in self.wanted_sources:
-                self.keep.append(who)
-                self._note(id(who), gradient)
-        elif who.retains is not None and (handle := who.retains()) is not None:
-            accumulate(handle, gradient, self.create_graph)
-
-    def _expand_single(self, segment: Segment, roots: Sequence[int], waiting: dict[int, Tensor]) -> bool:
-        """Record the VJP of a segment that is one op on leaves, as ``eager()`` and JAX tracers make them."""
-        if segment.leaves is None:
-            raise RuntimeError(FREED)
-        ancestors = segment.program.ancestors(set(roots))
-        if sum(n.kind == OP for n in ancestors) != 1 or any(n.kind not in (LEAF, OP) for n in ancestors):
-            return False
-        node = ancestors[-1]
-        handles = {slot: tensor_of(value) for slot, value in segment.leaves.items()}
-        operands = operands_of(node, handles, Numbers(*segment.numbers))
-
-        def history(index: int, saved: Value) -> Tensor:
-            return output_of(segment, node.slot + index, saved)
-
-        targets = self._segment_targets(segment)
-        wanted = tuple(i for i in node.wanted if targets is None or node.inputs[i] in targets)
-        who = self._who(segment, targets)
-        self._expand_node(segment, segment.cuts.get(node.slot), node, waiting, operands, wanted, who,
-                          bool(wanted), history, {})  # fmt: skip
-        for slot in [s for s in roots if s in waiting and s in segment.outputs]:
-            self._deliver_output(segment.outputs[slot], waiting.pop(slot))
-        for slot, gradient in waiting.items():
-            self.add(segment.sources.get(slot), gradient)
-        return True
 
     # -- create_graph --------------------------------------------------------------------------------------------------
 
     def _expand(self, current: Trace, slots: Sequence[int], cotangents: Sequence[Tensor]) -> None:
         """Record each op's VJP as an op."""
-        values = dict(current.values)
         targets, inner = self._inner_targets(current)
         wanted = None if targets[0] is None else set(targets[0]) | set(inner)
+        first, key = current.node.real, _replay.key_of(current, slots, cotangents, targets)
+        flowing = None if key is None else _replay.repeat(current, key)
+        if flowing is not None:
+            state.trace.has_backward = True
+            self._send(flowing, inner, {s: _source(current.values[s], current) for s in flowing}, wanted)
+            return
+        values = dict(current.values)
         traversed, leads, read = _expansion(current.node.real, tuple(slots), targets, wanted)
         handles = {slot: tensor_of(values[slot]) for slot in read}
         # The user's code at a cut may flush: what is needed further on is looked up before.
         sources = {slot: source for slot, v in values.items() if (source := _source(v, current)) is not None}
-        numbers = Numbers(current.floats, current.ints)
-        cuts = current.cuts
-        flowing: dict[int, Tensor] = {}
+        makers = [tape.maker(current.node.real, s) for s in inner] if current.cuts else []
+        stretch = Stretch(
+            current, stops([*traversed.values()], makers, current.cuts), traversed, handles,
+            Numbers(current.floats, current.ints), current.cuts, leads, inner, sources, wanted,
+            lambda slot, saved: tensor_of(values[slot]))  # fmt: skip
+        flowing = {}
         for slot, c in zip(slots, cotangents):
             flowing[slot] = add(flowing[slot], c) if slot in flowing else c
+        self._walk(flowing, stretch)
+        if key is not None:
+            _replay.remember(first, key, current, {s: c for s, c in flowing.items() if s in inner or s in sources})
+        self._send(flowing, inner, sources, wanted)
+
+    def _walk(self, flowing: dict[int, Tensor], stretch: Stretch) -> None:
+        """Record the VJPs of a stretch of the tape as ops, from the gradients ``flowing``, to which it adds."""
         state.trace.has_backward = True
-        nodes = list(traversed.values())
-        if cuts and inner:
-            makers = [tape.maker(current.node.real, s) for s in inner]
-            nodes += [n for n in makers if n.slot in cuts and n.depth not in traversed]
-            nodes.sort(key=lambda n: -n.depth)
-        for node in nodes:
-            depth = node.depth
-            if all(s not in flowing for s in range(node.slot, node.end)):
-                continue
-            operands = operands_of(node, handles, numbers) if depth in traversed else []
-            wanted_inputs = tuple(i for i in node.wanted if leads is None or node.inputs[i] in leads)
+        for node in stretch.nodes:
+            if any(s in flowing for s in range(node.slot, node.end)):
+                self._expand_node(node, flowing, stretch)
 
-            def history(index: int, saved: Value, node: Node = node) -> Tensor:
-                return tensor_of(values[node.slot + index])
-
-            self._expand_node(current, cuts.get(node.slot), node, flowing, operands, wanted_inputs, inner,
-                              depth in traversed, history, sources if wanted is None else {})  # fmt: skip
+    def _send(self, flowing: dict[int, Tensor], who: dict[int, Any], sources: dict[int, Any],
+              wanted: Collection[int] | None) -> None:  # fmt: skip
+        """Send on the gradients that arrived at slots."""
         for slot, gradient in flowing.items():
-            if slot in inner:
-                self.deliver(inner[slot], gradient)
+            if slot in who:
+                self.deliver(who[slot], gradient)
             source = sources.get(slot)
             if source is not None and (wanted is None or slot in wanted):
                 self.add(source, gradient)
 
-    def _expand_node(self, owner: Trace | Segment, cut: Cut | None, node: Node, flowing: dict[int, Tensor],
-                     operands: Sequence[Any], wanted: tuple[int, ...], who: dict[int, Any], leads: bool,
-                     history: Callable[[int, Value], Tensor], sources: dict[int, Any]) -> None:  # fmt: skip
+    def _expand_node(self, node: Node, flowing: dict[int, Tensor], stretch: Stretch) -> None:
         """Record the VJP of a node as an op, from ``flowing`` into it, past the cut that stands there."""
+        leads, cut, owner = node.depth in stretch.traversed, stretch.cuts.get(node.slot), stretch.owner
+        operands = operands_of(node, stretch.handles, stretch.numbers) if leads else []
+        wanted = tuple(i for i in node.wanted if stretch.leads is None or node.inputs[i] in stretch.leads)
 
         def pull(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
             if all(c is None for c in gradients):
                 return []
-            found = dict(zip(wanted, vjp(node, wanted, operands, gradients)))
+            found = vjp(node, wanted, operands, gradients)
             return [found.get(i) for i in node.wanted]
 
         slots = range(node.slot, node.end)
         if cut is not None and cut.stage(self.stages.get(cut, 0)) < DONE:
-            for slot in [s for s in flowing if s in sources]:
-                self.add(sources[slot], flowing.pop(slot))
+            for slot in [s for s in flowing if s in stretch.sources] if stretch.wanted is None else ():
+                self.add(stretch.sources[slot], flowing.pop(slot))
             self.leaves_above(owner, node.end)
         while cut is not None and cut.stage(self.stages.get(cut, 0)) < DONE:
             outs = [flowing.pop(s, None) for s in slots]
             if all(c is None for c in outs):
                 return
-            for slot, c in self.at_cut(owner, cut, node, outs, who, leads, pull, history):
+            for slot, c in self.at_cut(owner, cut, node, outs, stretch.who, leads, pull,
+                                       lambda index, saved: stretch.history(node.slot + index, saved)):  # fmt: skip
                 flowing[slot] = add(flowing[slot], c) if slot in flowing else c
             self._refresh()
         if leads and any(s in flowing for s in slots):
@@ -548,6 +525,18 @@ def _expansion(last: Node, slots: tuple[int, ...], targets: Any,
         leads = None if wanted is None else tape.ways(path, wanted)
         nodes = {d: path[d] for d in sorted(traversed, reverse=True)}
         found = last.known[key] = nodes, leads, tuple({s: None for n in nodes.values() for s in touched(n)})
+    return found
+
+
+def _sourced(current: Trace) -> list[int]:
+    """Return the slots of a trace whose gradients go further back. They follow from its history."""
+    node = current.node.real
+    if node.known is None:
+        node.known = {}
+    found = node.known.get("sourced")
+    if found is None:
+        found = node.known["sourced"] = [
+            s for s, v in current.values.items() if s < node.end and _source(v, current) is not None]
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Trace, state
-from tracegrad._engine.value import Value, Variable
+from tracegrad._engine.value import Aval, Value, Variable
 from tracegrad._grad_mode import enable_grad, no_grad
 from tracegrad.autograd import _anomaly
 from tracegrad.autograd._hooks import DONE, NODE, PREHOOKS, TENSOR_HOOKS, Cut, run_all
@@ -21,14 +21,24 @@ if TYPE_CHECKING:
 
 #: Operations to which PyTorch takes a Python number as a tensor, which then counts among the inputs.
 _WRAPPING = {"AddBackward0", "SubBackward0", "MulBackward0", "DivBackward0"}
+_COPYING = {"CopyBackwards"}  # to which gradients go whatever the dtype
 
 
 def edges(node: Node) -> list[int]:
-    """Return which operands PyTorch counts among the inputs of a step, in order."""
-    lowering = node.lowering
-    assert lowering is not None
-    wraps = lowering.name in _WRAPPING
-    return [i for i, x in enumerate(node.inputs) if i not in lowering.constant and (type(x) is int or wraps)]
+    """Return which operands PyTorch counts among the inputs of a step, in order: not numbers, indices and masks."""
+    if node.known is None:
+        node.known = {}
+    found = node.known.get("edges")
+    if found is None:
+        lowering = node.lowering
+        assert lowering is not None
+        wraps = lowering.name in _WRAPPING
+        found = [i for i, x in enumerate(node.operands()) if i not in lowering.constant and (
+            wraps or isinstance(x, Aval) and (x.dtype.is_inexact or lowering.name in _COPYING))]  # fmt: skip
+        if lowering.name == "CopySlices" and found == [0] and len(node.inputs) > 1:
+            found = [0, len(node.inputs) - 1]  # a number that was written
+        node.known["edges"] = found
+    return found
 
 
 class _Running(threading.local):
@@ -64,7 +74,11 @@ class Cutting:
         self.anomaly = _anomaly.checks()
 
     def deliver(self, who: Any, gradient: Tensor) -> None:
-        """Hand a gradient to a tensor inside the tape."""
+        """Hand a gradient to a tensor inside the tape: one that is asked for, or retains it."""
+        raise NotImplementedError
+
+    def capture(self, who: Any, gradient: Tensor) -> None:
+        """Hand a gradient to a tensor inside the tape that is asked for."""
         raise NotImplementedError
 
     @contextmanager
@@ -136,7 +150,7 @@ class Cutting:
                 asks = who.get(slot)
                 # PyTorch captures before the hooks where the node is pulled through, else after them.
                 if self.targets is not None and leads and asks is not None and gradient is not None:
-                    self.deliver(asks, gradient)
+                    self.capture(asks, gradient)
                     self.delivered.add(id(asks))
             with self.user_mode():
                 outs = cut.hook_tensors(outs)

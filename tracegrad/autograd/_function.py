@@ -16,53 +16,22 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 
 from tracegrad._engine import trace
+from tracegrad._engine.inference import UNSAVEABLE
 from tracegrad._engine.op import Lowering
+from tracegrad._engine.scope import Scope
 from tracegrad._engine.value import Aval, Value, Variable
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import no_grad
 from tracegrad._handle import Handle, alias, constant, count_write, tensor_of, want_grad, write
 from tracegrad.autograd import _saved
+from tracegrad.autograd._context import FunctionCtx as FunctionCtx
 from tracegrad.autograd._hooks import Cut, attach
+from tracegrad.autograd._mapped import VmapInfo, differentiated_inside, lanes_of, mapping, whole_batch
 from tracegrad.autograd._steps import FREED
 
 if TYPE_CHECKING:
     from tracegrad._engine.trie import Node
     from tracegrad._tensor import Tensor
-
-
-class FunctionCtx:
-    """What a custom Function's forward leaves for its backward."""
-
-    needs_input_grad: tuple[bool, ...] = ()
-    materialize_grads = True
-    to_save: tuple[Any, ...] = ()
-    dirty_tensors: tuple[Any, ...] = ()
-    non_differentiable: tuple[Any, ...] = ()
-    saved_for_forward: tuple[Any, ...] = ()
-
-    def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors, arguments, results or others, for ``saved_tensors`` in the backward."""
-        self.to_save = tensors
-
-    def save_for_forward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for ``saved_tensors`` in ``jvp``."""
-        for tensor in tensors:
-            if not (tensor is None or isinstance(tensor, Handle)):
-                raise AssertionError("save_for_forward expects all arguments to be tensors; you should "
-                                     "save non-tensors as attributes on ctx.")
-        self.saved_for_forward = tensors
-
-    def mark_dirty(self, *args: Tensor) -> None:
-        """Say which arguments the forward wrote to; they must be among its results."""
-        self.dirty_tensors = args
-
-    def mark_non_differentiable(self, *args: Tensor) -> None:
-        """Say which results no gradient comes from."""
-        self.non_differentiable = args
-
-    def set_materialize_grads(self, value: bool) -> None:
-        """Set whether the backward gets zeros, rather than None, for results that nothing was computed from."""
-        self.materialize_grads = value
 
 
 class BackwardCFunction(FunctionCtx):
@@ -161,7 +130,7 @@ class BackwardCFunction(FunctionCtx):
         return gradients
 
 
-BackwardCFunction.__module__ = FunctionCtx.__module__ = "tracegrad.autograd.function"
+BackwardCFunction.__module__ = "tracegrad.autograd.function"
 
 
 class _Meta(type):
@@ -246,7 +215,13 @@ class Function(metaclass=_Meta):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        """Return the results, and their batch dims, for batched arguments."""
+        """Return the results, and their batch dims, for batched arguments; else ``vmap`` runs `forward` lane by lane.
+
+        Args:
+            info: with the attributes ``batch_size`` and ``randomness``.
+            in_dims: for each argument, the dimension that is mapped; None for those that are not.
+            *args: the arguments of ``forward``, tensors with the whole batch.
+        """
         raise NotImplementedError("To use autograd.Function with vmap, you must either override the vmap staticmethod "
                                   "or set generate_vmap_rule=True.")
 
@@ -262,6 +237,14 @@ class Function(metaclass=_Meta):
             What ``forward`` returned; the tensors in it want gradients where an argument does.
         """
         split = cls.setup_context is not Function.setup_context
+        scope = mapping(args) if cls.vmap is not Function.vmap else None
+        if scope is not None and not split:
+            raise RuntimeError(
+                "In order to use an autograd.Function with functorch transforms (vmap, grad, jvp, jacrev, ...), it "
+                "must override the setup_context staticmethod. For more details, please see "
+                "https://pytorch.org/docs/main/notes/extending.func.html")
+        if scope is not None and not differentiated_inside(scope, args):
+            return cls._mapped(scope, *args, **kwargs)
         if split:
             bound = inspect.signature(cls.forward).bind(*args, **kwargs)
             bound.apply_defaults()
@@ -273,7 +256,8 @@ class Function(metaclass=_Meta):
         recorded = trace.state.mode.grad and any(ctx.needs_input_grad)
         with no_grad():
             if split:
-                output = cls.forward(*args, **kwargs)
+                forward = cls.forward if scope is None else functools.partial(cls._mapped, scope)
+                output = forward(*args, **kwargs)
                 cls.setup_context(ctx, args, output)
             else:
                 output = cls.forward(ctx, *args, **kwargs)
@@ -281,11 +265,28 @@ class Function(metaclass=_Meta):
         _check_marks(ctx, results)
         tensors = [args[i] for i in inputs]
         raw = [None if x is None else x._value for x in ctx.to_save]
+        if recorded and any(v is not None and v.spec.inference for v in raw):
+            raise RuntimeError(UNSAVEABLE)
         made = _record(ctx, tensors, before, results) if recorded else _unrecorded(ctx, tensors, results)
         ctx._inputs, ctx._avals, ctx._count = inputs, [v.spec.aval for v in before], len(args)
         if raw:
             _save(ctx, raw, tensors, before, results, made)
         return tuple(made) if isinstance(output, tuple) else made[0]
+
+    @classmethod
+    def _mapped(cls, scope: Scope, *args: Any, **kwargs: Any) -> Any:
+        """Run the function's own ``vmap`` outside of ``scope`` on the whole batch."""
+        if cls.generate_vmap_rule:
+            raise RuntimeError(
+                f"You tried to vmap over {cls.__name__}, but it has both generate_vmap_rule=True and an overridden "
+                "vmap staticmethod. Please set generate_vmap_rule=False or delete the overridden vmap staticmethod to "
+                "avoid ambiguity. For more details, please see https://pytorch.org/docs/main/notes/extending.func.html")
+        given, dims = whole_batch(scope, args)
+        with scope.outside():
+            if all(d is None for d in dims):
+                return cls.apply(*given, **kwargs)
+            result = cls.vmap(VmapInfo(scope.size or 0, scope.randomness), dims, *given, **kwargs)
+        return lanes_of(scope, result)
 
 
 Function.__module__ = "tracegrad.autograd"
@@ -314,7 +315,8 @@ def _unrecorded(ctx: BackwardCFunction, inputs: list[Tensor], results: Sequence[
     """Return the results of a call that no gradient goes through; an argument among them becomes an alias."""
     for x in ctx.dirty_tensors:  # a write of its own in PyTorch, besides those of the forward
         count_write(x)
-    return [alias(x) if _among(x, inputs) and not _among(x, ctx.dirty_tensors) else x for x in results]
+    kept = [x for x in ctx.dirty_tensors if not x._value.spec.wants]
+    return [alias(x) if _among(x, inputs) and not _among(x, kept) else x for x in results]
 
 
 def _record(ctx: BackwardCFunction, inputs: list[Tensor], before: list[Value], results: Sequence[Any]) -> list[Any]:
@@ -337,7 +339,7 @@ def _record(ctx: BackwardCFunction, inputs: list[Tensor], before: list[Value], r
     if not differentiable:
         return made
     params = (type(ctx).__name__, len(differentiable), any(x is not None for x in ctx.to_save))
-    outs = trace.record(_rule, params, *(results[i] for i in differentiable), *map(tensor_of, before))
+    outs = trace.record(step_rule, params, *(results[i] for i in differentiable), *map(tensor_of, before))
     outs = (outs,) if len(differentiable) == 1 else outs
     cut = Cut()
     cut.function = ctx
@@ -353,7 +355,7 @@ def _record(ctx: BackwardCFunction, inputs: list[Tensor], before: list[Value], r
     return made
 
 
-def _rule(*args: Any) -> Lowering:
+def step_rule(*args: Any) -> Lowering:
     """The rule of a Function's step: operands are the results, then the arguments."""
     *_, name, count, saves = args
 
@@ -368,7 +370,8 @@ def _rule(*args: Any) -> Lowering:
             f"{name}: a custom autograd.Function inside a vmap or a checkpoint cannot be differentiated as a part of "
             "it. Call it outside, or write the operation with tracegrad's own.")
 
-    return Lowering(fn, forward, backward, name, saves=saves, constant=tuple(range(count)))
+    return Lowering(fn, forward, backward, name, saves=saves, own=True,
+                    constant=tuple(range(count)))  # fmt: skip
 
 
 def _save(ctx: BackwardCFunction, values: Sequence[Value | None], inputs: list[Tensor], before: list[Value],

@@ -18,9 +18,9 @@ from tracegrad._engine.trie import BACKWARD, LEAF, VARIABLE
 from tracegrad._engine.trie import Node as TrieNode
 from tracegrad._engine.value import Value, Variable, concrete
 from tracegrad._handle import tensor_of
+from tracegrad.autograd._context import FunctionCtx
 from tracegrad.autograd._cuts import edges
-from tracegrad.autograd._function import FunctionCtx
-from tracegrad.autograd._hooks import Cut, RemovableHandle, cut_of, leaf_hooks, node_of, put
+from tracegrad.autograd._hooks import NOTHING, Cut, RemovableHandle, cut_of, leaf_hooks, node_of, put
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -36,7 +36,8 @@ class Node:
 
     def name(self) -> str:
         """Return PyTorch's name of this step, such as ``MulBackward0``."""
-        return type(self).__name__
+        name = type(self).__name__
+        return f"torch::autograd::{name}" if name in ("CopyBackwards", "CopySlices") else name
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -201,6 +202,8 @@ def _next(owner: Any, slot: Any) -> tuple[Any, int]:
         step = tape.maker(owner.final or owner.node.real, slot)
         value = owner.values.get(slot)
         source = None if value is None else value.source
+    if step.lowering is not None and step.lowering.stands_in:
+        return _next(owner, step.inputs[0])
     index = slot - step.slot
     if not step.specs[index].wants or step.kind == BACKWARD:
         return (None, 0)
@@ -223,16 +226,13 @@ def of_source(source: Variable | SegmentOutput) -> Any:
     if isinstance(source, SegmentOutput):
         # No array: the value stands for its place on the tape.
         aval = source.segment.program.spec(source.slot).aval
-        return grad_fn(concrete(_NOTHING, aval, source))
+        return grad_fn(concrete(NOTHING, aval, source))
     made = _nodes.get(id(source))
     if made is None:
         made = AccumulateGrad()
         made._variable = source
         made = _nodes.setdefault(id(source), made)
     return made
-
-
-_NOTHING = object()
 
 
 class GradientEdge(NamedTuple):
@@ -256,7 +256,7 @@ class GradientEdge(NamedTuple):
             return tensor_of(node._value)
         slot = step.slot + self.output_nr
         if isinstance(owner, Segment):
-            return tensor_of(concrete(_NOTHING, step.specs[self.output_nr].aval, owner.output(slot)))
+            return tensor_of(concrete(NOTHING, step.specs[self.output_nr].aval, owner.output(slot)))
         return tensor_of(owner.values[slot])
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracegrad._dtype import type_name
 from tracegrad._engine import tape
-from tracegrad._engine.value import Value, Variable
+from tracegrad._engine.segment import Segment
+from tracegrad._engine.value import Value, Variable, concrete
 from tracegrad._handle import Handle
 
 if TYPE_CHECKING:
@@ -141,16 +142,31 @@ def leaf_hooks(variable: Variable) -> LeafHooks:
 
 def node_of(value: Value) -> tuple[Any, Node, int]:
     """Return what holds the tape of a value that no leaf is, the node that made it, and which output it is."""
-    source = value.source
-    if source is None:
-        owner: Any = value.trace
-        slot = value.slot
-        node = tape.maker(owner.final or owner.node.real, slot)
-    else:
-        assert not isinstance(source, Variable)
-        owner, slot = source.segment, source.slot
-        node = owner.program.producers[slot]
-    return owner, node, slot - node.slot
+    while True:
+        source = value.source
+        if source is None:
+            owner: Any = value.trace
+            slot = value.slot
+            node = tape.maker(owner.final or owner.node.real, slot)
+        else:
+            assert not isinstance(source, Variable)
+            owner, slot = source.segment, source.slot
+            node = owner.program.producers[slot]
+        if node.lowering is None or not node.lowering.stands_in:
+            return owner, node, slot - node.slot
+        value = below(owner, node.inputs[0])
+
+
+def below(owner: Any, slot: int) -> Value:
+    """Return a value for a slot of a trace or a segment that stands for its place on the tape."""
+    if isinstance(owner, Segment):
+        source = owner.sources.get(slot) or owner.output(slot)
+        return concrete(NOTHING, owner.program.spec(slot).aval, source)
+    return owner.values[slot]  # type: ignore[no-any-return]
+
+
+#: The array of a value that stands for its place on the tape alone.
+NOTHING = object()
 
 
 def cut_of(value: Value) -> tuple[Cut, int]:
@@ -166,14 +182,6 @@ def attach(value: Value, cut: Cut) -> None:
     """Put ``cut`` at the node that made ``value``."""
     owner, node, _ = node_of(value)
     owner.cuts[node.slot] = cut
-
-
-def keep_line(value: Value, line: tuple[str, int] | None) -> None:
-    """Note where the node that made ``value`` was recorded first, for anomaly mode."""
-    owner, node, _ = node_of(value)
-    lines = (owner if value.source is None else owner.trace).lines
-    if lines is not None and line is not None:
-        lines[node.slot] = line
 
 
 def register_hook(tensor: Tensor, hook: Callable[..., Any]) -> RemovableHandle:

@@ -16,7 +16,7 @@ from tracegrad._engine import tape, trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import SegmentOutput
 from tracegrad._engine.value import Aval, Level, Value
-from tracegrad._grad_mode import enable_grad
+from tracegrad._grad_mode import enable_grad, inference_mode
 from tracegrad._handle import Handle, constant, tensor_of
 from tracegrad.autograd._api import grad
 
@@ -30,7 +30,7 @@ class Levels:
     def __init__(self) -> None:
         self.own: set[Level] = set()
         self.grad_mode = trace.state.mode.grad  # around the transform
-        self._mode = enable_grad()
+        self._mode = inference_mode(False)  # grad mode, in inference mode too
 
     def __enter__(self) -> Levels:
         self._mode.__enter__()
@@ -50,6 +50,8 @@ class Levels:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if value.spec.wants:
             return alias(tensor)  # type: ignore[arg-type]
+        if value.spec.inference:
+            value = trace.mark_inference(value, False)
         level = Level()
         self.own.add(level)
         return tensor_of(trace.mark_variable(value, level))

@@ -1,8 +1,8 @@
 """Saved tensors: what a custom Function keeps for its backward, through the pack and unpack hooks in force.
 
 NOTE [Saved by operations] What tracegrad's own operations need for their gradients is XLA's affair: it is not held by
-tensors, and a value that many operations use is kept once or computed again. So pack and unpack hooks see what custom
-Functions save, and nothing else.
+tensors, and a value that many operations use is kept once or computed again. Where pack and unpack hooks are in force,
+operations save their operands and results after all: see `_packed.py`.
 """
 
 from __future__ import annotations

@@ -1,24 +1,23 @@
-"""The steps that a backward records: BACKWARD nodes, VJPs as ops, and the forward of a flushed segment once more."""
+"""The steps that a backward records: BACKWARD nodes, VJPs as ops, and values of a flushed segment once more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from tracegrad import _device, _dtype
 from tracegrad._engine import jax_state, sites, tape, trace
 from tracegrad._engine.flush import narrowing
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, pull_rule
-from tracegrad._engine.trace import state
-from tracegrad._engine.trie import BACKWARD, OP, VARIABLE, Node
-from tracegrad._engine.value import Aval, Input, Number, Value, Variable, aval, concrete
+from tracegrad._engine.trace import Trace
+from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine.value import Aval, Input, Number, Value, aval, concrete
 from tracegrad._handle import Handle, tensor_of
-from tracegrad.autograd._hooks import attach, keep_line
+from tracegrad.autograd._hooks import Cut
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -47,84 +46,115 @@ def operands_of(node: Node, handles: dict[int, Tensor], numbers: Any) -> list[An
 
 
 def vjp(node: Node, wanted: tuple[int, ...], operands: Sequence[Any],
-        cotangents: Sequence[Tensor | None]) -> list[Tensor]:  # fmt: skip
-    """Record the VJP of ``node`` for its operands ``wanted`` as an op of its operands and cotangents."""
+        cotangents: Sequence[Tensor | None]) -> dict[int, Tensor]:  # fmt: skip
+    """Record the VJP of ``node`` for its operands ``wanted`` as ops of its operands and cotangents.
+
+    Returns:
+        operand -> its gradient, without those that nothing of the given cotangents comes to.
+    """
     given = tuple(c is not None for c in cotangents)
     static = tuple((i, type(x), x) for i, x in enumerate(operands) if not isinstance(x, (Handle, Input)))
-    dynamic = [x for x in operands if isinstance(x, (Handle, Input))]
-    params = (node.lowering, node.single, node.specs, wanted, given, len(operands), static)
-    result = trace.record(_vjp_rule, params, *dynamic, *[c for c in cotangents if c is not None])
-    return list(result)
+    dynamic = [x for x in (*operands, *cotangents) if isinstance(x, (Handle, Input))]
+    groups: tuple[tuple[int, ...], ...] = (wanted,)
+    if len(wanted) > 1 or not all(given):
+        groups = _groups(node, wanted, given, static, dynamic)
+    gradients: dict[int, Tensor] = {}
+    for group in groups:
+        params = (node.lowering, node.single, node.specs, group, given, static)
+        gradients.update(zip(group, trace.record(_vjp_rule, params, *dynamic)))
+    return gradients
+
+
+def _groups(node: Node, wanted: tuple[int, ...], given: tuple[bool, ...], static: Any,
+            dynamic: Sequence[Any]) -> tuple[tuple[int, ...], ...]:  # fmt: skip
+    """Return which of the operands ``wanted`` have gradients, in groups that one op computes.
+
+    The gradients of a simple op are ops of their own where they depend on different things, as PyTorch's formulas do:
+    so the last derivative of a product is a constant. What the ops have in common XLA computes once.
+    """
+    if node.known is None:
+        node.known = {}
+    wants = tuple([isinstance(x, Handle) and x._value.spec.wants for x in dynamic])
+    key = ("vjp", wanted, given, wants)
+    found = node.known.get(key)
+    if found is None:
+        avals = [x._value.spec.aval if isinstance(x, Handle) else Number(type(x.value)) for x in dynamic]
+        lowering, first = node.lowering, len(dynamic) - sum(given)  # the first cotangent
+        assert lowering is not None
+        outs = [s.aval for s in node.specs]
+        fn = tape.pullback(lowering, node.single, outs, wanted, given, [(i, x) for i, _, x in static])
+        before = jax_state.setting()
+        try:
+            with trace.collection_paused:
+                results = tape.computed_from(fn, avals)
+        finally:
+            jax_state.restore(before)
+        groups: dict[Any, list[int]] = {}
+        for i, reads in zip(wanted, results):
+            if any(x >= first for x in reads):
+                simple = lowering.weight == 1 and len(wanted) <= 3
+                groups.setdefault(frozenset(x for x in reads if wants[x]) if simple else (), []).append(i)
+        found = node.known[key] = tuple(map(tuple, groups.values()))
+    return found
 
 
 def _vjp_rule(*args: Any) -> Lowering:
-    lowering, single, specs, wanted, given, count, static = args[-7:]
-    fixed = {i: x for i, _, x in static}
-
-    def fn(*arrays: Any) -> tuple[Any, ...]:
-        feed = iter(arrays)
-        operands = [fixed[i] if i in fixed else next(feed) for i in range(count)]
-        cotangents = [jnp.conj(next(feed)) if g else tape.zero(spec.aval) for g, spec in zip(given, specs)]
-        node = _Lone(lowering, wanted, single)
-        _, linear = tape.linearize(node, operands)  # type: ignore[arg-type]
-        return tuple(jnp.conj(c) for c in linear.apply(linear.residuals, cotangents))
-
+    lowering, single, specs, wanted, given, static = args[-6:]
+    fn = tape.pullback(lowering, single, [s.aval for s in specs], wanted, given, [(i, x) for i, _, x in static])
     # A derivative that saves nothing does not depend on where it is taken, one that is linear not on every operand.
-    operands = count - len(static)
-    unread = _unread(fn, args[:-7]) if lowering.saves else range(operands)
-    constant = tuple(i for i in unread if i < operands)
+    read = set().union(*tape.computed_from(fn, args[:-6])) if lowering.saves else ()
+    constant = tuple(i for i in range(len(args) - 6 - sum(given)) if i not in read)
     return Lowering(fn, name=lowering.name.replace("Backward", "BackwardBackward"), constant=constant)
 
 
-def _unread(fn: Callable[..., Any], given: Sequence[Aval | Number]) -> list[int]:
-    """Return the arguments that nothing is computed from."""
-    structs = [x.struct if isinstance(x, Aval) else x.kind(0) if x.value is None else x.value for x in given]
-    with jax_state.tracing():
-        jaxpr = jax.make_jaxpr(fn)(*structs).jaxpr
-        _, read = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    return [i for i, is_read in enumerate(read) if not is_read]
+def revive(segment: Segment, slots: set[int]) -> dict[int, Tensor]:
+    """Return tensors of the slots of a flushed segment, each in its place on the segment's tape.
+
+    What nobody kept is computed again from the segment's leaves, by one recorded op.
+    """
+    program, leaves = segment.program, segment.leaves
+    known = {**leaves, **{slot: concrete(array, aval_of(array)) for slot, array in segment.anchors.items()}}
+    missing = tuple(sorted(slots - known.keys()))
+    if missing:
+        nodes = program.ancestors(set(missing))
+        if any(n.kind in (LEAF, BACKWARD) and n.slot not in known for n in nodes):
+            raise RuntimeError(FREED)
+        given = [s for n in nodes if n.kind in (LEAF, BACKWARD) for s in range(n.slot, n.end) if s in known]
+        used = sorted({x for n in nodes for x in n.inputs if type(x) is tuple and x[0] != "c"})
+        floats, ints = segment.numbers
+        made = trace.record(_again, (program, (*given, *used), missing), *(tensor_of(known[slot]) for slot in given),
+                            *(Input((floats if kind == "f" else ints)[i]) for kind, i in used))  # fmt: skip
+        known.update(zip(missing, (x._value for x in made)))
+    handles = {}
+    for slot in slots:
+        value = known[slot]
+        if slot not in leaves and program.spec(slot).wants:
+            source = segment.sources.get(slot)
+            if source is not None or program.producers[slot].kind == OP:
+                value = trace.mark_variable(value, source or segment.output(slot))
+        handles[slot] = tensor_of(value)
+    return handles
 
 
-class _Lone:
-    """As much of a node as `tape.linearize` reads."""
+def _again(*args: Any) -> Lowering:
+    """The rule of the op that computes slots of a program again.
 
-    def __init__(self, lowering: Lowering, wanted: tuple[int, ...], single: bool):
-        self.lowering, self.wanted, self.single = lowering, wanted, single
+    Operands are values of slots and input numbers; the params are the program, which these are, and the slots.
+    """
+    program, given, missing = args[-3:]
+    nodes = program.ancestors(set(missing))
 
-
-def revive(segment: Segment, roots: Sequence[int]) -> list[Tensor]:
-    """Record a flushed segment's forward anew, and return its outputs ``roots``."""
-    if segment.leaves is None:
-        raise RuntimeError(FREED)
-    program = segment.program
-    ancestors = program.ancestors(set(roots))
-    handles: dict[int, Tensor] = {slot: tensor_of(value) for slot, value in segment.leaves.items()}
-    for slot, array in segment.anchors.items():
-        handles[slot] = tensor_of(concrete(array, aval_of(array)))
-    before = state.mode
-    numbers = Numbers(*segment.numbers)
-    try:
-        for node in ancestors:
+    def fn(*arrays: Any) -> tuple[Any, ...]:
+        env = dict(zip(given, arrays))
+        for node in nodes:
             if node.kind == VARIABLE:
-                source = segment.sources.get(node.slot)
-                old = handles[node.inputs[0]]._value
-                handles[node.slot] = (tensor_of(trace.mark_variable(old, source)) if isinstance(source, Variable)
-                                      else tensor_of(old))  # fmt: skip
+                env[node.slot] = env[node.inputs[0]]
             elif node.kind == OP:
-                trace.set_mode(node.mode)
-                assert node.rule is not None
-                result = trace.record(node.rule, node.params, *operands_of(node, handles, numbers))
-                made = (result,) if node.single else result
-                for slot, out in enumerate(made, node.slot):
-                    handles[slot] = out
-                if made[0]._value.spec.wants:
-                    if node.slot in segment.cuts:
-                        attach(made[0]._value, segment.cuts[node.slot])
-                    if segment.trace.lines:
-                        keep_line(made[0]._value, segment.trace.lines.get(node.slot))
-    finally:
-        trace.set_mode(before)
-    return [handles[s] for s in roots]
+                result = node.lowering.fn(*[env[x] if x in env else x[1] for x in node.inputs])
+                env.update(enumerate((result,) if node.single else result, node.slot))
+        return tuple(env[slot] for slot in missing)
+
+    return Lowering(fn, differentiable=False, weight=sum(n.kind == OP for n in nodes))
 
 
 def pull_inline(params: Any, arrays: Sequence[Any]) -> list[Tensor]:
@@ -136,6 +166,32 @@ def pull_inline(params: Any, arrays: Sequence[Any]) -> list[Tensor]:
     avals = [program.spec(s).aval for s in ends]
     with narrowing():
         return [tensor_of(concrete(a, of)) for a, of in zip(pull_rule(*params).fn(*arrays), avals)]
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """As much of the tape as a backward with ``create_graph`` walks at once."""
+
+    owner: Trace | Segment
+    nodes: list[Node]  # where to stop, the last first: what is pulled through, and cuts on outputs that are asked for
+    traversed: Container[int]  # the depths of those pulled through
+    handles: dict[int, Tensor]  # slot -> the tensor, for each operand of these
+    numbers: Numbers
+    cuts: dict[int, Cut]
+    leads: Container[int] | None  # the slots that lead to what is asked for, None for all
+    who: dict[int, Any]  # slot -> who asks for its gradient
+    sources: dict[int, Any]  # slot -> where gradients go from there, for the leaves
+    wanted: Container[int] | None  # the leaves that are asked for, None for all
+    history: Callable[[int, Value], Tensor]  # gives an output that was saved its place on the tape
+
+
+def stops(traversed: list[Node], makers: Iterable[Node], cuts: dict[int, Cut]) -> list[Node]:
+    """Return the nodes ``traversed``, and those of ``makers`` where a cut stands, the last first as they are."""
+    if not cuts:
+        return traversed
+    found = {n.depth: n for n in traversed}
+    found.update((n.depth, n) for n in makers if n.slot in cuts)
+    return [found[depth] for depth in sorted(found, reverse=True)]
 
 
 class Numbers:
@@ -183,8 +239,8 @@ def _backward_node(parent: Node, key: Any, path: list[Node], traversed: frozense
 
 
 def output_of(segment: Segment, slot: int, saved: Value) -> Tensor:
-    """Return what a Function saved of its output ``slot`` with its place on the tape."""
-    return tensor_of(concrete(trace.computed(saved), saved.spec.aval, segment.output(slot)))
+    """Return what was saved of ``slot`` with its place on the tape."""
+    return tensor_of(trace.mark_variable(saved, segment.sources.get(slot) or segment.output(slot)))
 
 
 def aval_of(array: Any) -> Aval:

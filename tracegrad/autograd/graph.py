@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from tracegrad._engine.trace import pack_saved
 from tracegrad._handle import Handle, count_write
 from tracegrad.autograd import _cuts, _hooks, _saved
 from tracegrad.autograd._graph import GradientEdge as GradientEdge
 from tracegrad.autograd._graph import Node as Node
 from tracegrad.autograd._graph import edge_of, executed
 from tracegrad.autograd._hooks import RemovableHandle
+from tracegrad.autograd._packed import pack
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -53,15 +55,26 @@ def increment_version(tensor: Tensor | Sequence[Tensor]) -> None:
 class saved_tensors_hooks:
     """A context in which tensors saved for the backward go through a pair of hooks.
 
-    The hooks see what custom Functions give to ``save_for_backward``. What tracegrad's own operations need for their
-    gradients never leaves XLA, which keeps it or computes it again; no tensor holds it, so the hooks do not see it.
-    To trade memory for time there, use ``utils.checkpoint``.
+    The hooks see what custom Functions give to ``save_for_backward``, and the operands and results of operations that
+    their derivatives read; nothing of what happens inside of a checkpoint or a ``vmap``. Elsewhere operations save
+    nothing: what gradients need never leaves XLA, which keeps it or computes it again. So a context costs time, and
+    saves memory only as far as the hooks put things elsewhere; to trade memory for time, use ``utils.checkpoint``.
 
     Args:
         pack_hook: called with each tensor that is saved; what it returns is kept.
         unpack_hook: called with that when the backward needs it; returns a tensor.
 
     See https://docs.pytorch.org/docs/stable/autograd.html#torch.autograd.graph.saved_tensors_hooks
+
+    Example:
+        >>> import tracegrad as torch
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> with torch.autograd.graph.saved_tensors_hooks(lambda t: (print("saved"), t * 2)[1], lambda t: t / 2):
+        ...     y = x.exp()
+        saved
+        >>> y.sum().backward()
+        >>> x.grad
+        tensor([2.7183, 7.3891])
     """
 
     def __init__(self, pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]):
@@ -72,10 +85,13 @@ class saved_tensors_hooks:
         if _saved.hooks.disabled is not None:
             raise RuntimeError(_saved.hooks.disabled)
         _saved.hooks.stack.append((self.pack_hook, self.unpack_hook))
+        pack_saved(pack)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:  # fmt: skip
         _saved.hooks.stack.pop()
+        if not _saved.hooks.stack:
+            pack_saved(None)
 
 
 class save_on_cpu(saved_tensors_hooks):

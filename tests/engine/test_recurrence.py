@@ -1,4 +1,4 @@
-"""Loops that never read flush by themselves, at the same place of each iteration (`_engine/cuts.py`)."""
+"""Loops that never read flush by themselves, at the same place of each iteration (`_engine/recurrence.py`)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 
 import tracegrad as torch
 from tracegrad._config import config
-from tracegrad._engine import cuts, report, trace
+from tracegrad._engine import recurrence, report, trace
 from tracegrad.nn import functional as F
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Look for loops early, so that the programs are small."""
-    monkeypatch.setattr(cuts, "_LONG", 48)
-    monkeypatch.setattr(cuts, "_AGAIN", 16)
+    monkeypatch.setattr(recurrence, "_LONG", 48)
+    monkeypatch.setattr(recurrence, "_AGAIN", 16)
     torch.clear_caches()
     yield
     torch.clear_caches()
@@ -139,7 +139,7 @@ def test_what_varies_before_a_step_does_not_compile_the_step_anew() -> None:
 
 
 def test_a_period_is_found_at_the_end() -> None:
-    assert cuts._period([9, 1, 2, 3, 1, 2, 3]) == 3
-    assert cuts._period([1, 2, 2]) == 1
-    assert cuts._period([1, 2, 3]) == 0
-    assert cuts._period([]) == 0
+    assert recurrence._period([9, 1, 2, 3, 1, 2, 3]) == 3
+    assert recurrence._period([1, 2, 2]) == 1
+    assert recurrence._period([1, 2, 3]) == 0
+    assert recurrence._period([]) == 0

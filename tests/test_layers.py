@@ -21,13 +21,13 @@ ROOT = Path(tracegrad.__file__).parent
 
 #: From the bottom up. A module imports its own layer and those below; a package stands for all its modules.
 LAYERS = {
-    "facts": "_pytree _errors _formats _config _dtype _limits _device",
+    "facts": "_pytree _errors _formats _config _disk _size _dtype _limits _device",
     "engine": "_engine",
-    "handle": "_grad_mode _layout _handle",
+    "handle": "_grad_mode _layout _rewriting _handle",
     "autograd": "autograd",
     "ops": "_ops",
     "tensor": "_methods _functions _conversions _copying _printing _jaxtree _tensor _interop",
-    "libraries": "nn optim func utils serialization distributed compile linalg fft special random _execution",
+    "libraries": "nn optim func utils serialization distributed _compile linalg fft special random _execution",
     "edges": "interop safetensors testing explain _explain __main__",
     "face": "tracegrad",
 }

@@ -10,7 +10,7 @@ from tracegrad import _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType
 from tracegrad._engine import trace
-from tracegrad._engine.value import aval, concrete
+from tracegrad._engine.value import aval
 from tracegrad._handle import Handle, tensor_of
 from tracegrad._methods import Methods
 from tracegrad._ops import creation, rearranging
@@ -210,4 +210,4 @@ def _move(tensor: Any, device: Device) -> Tensor:
     """Return ``tensor`` on another device; a boundary between programs."""
     array = tensor.jax()
     place = trace.to_device(np.asarray(array), aval(array.shape, tensor.dtype, device))
-    return tensor_of(concrete(place, aval(array.shape, tensor.dtype, device)))
+    return tensor_of(trace.new_value(place, aval(array.shape, tensor.dtype, device)))

@@ -10,18 +10,19 @@ import numpy as np
 
 from tracegrad._device import Device
 from tracegrad._dtype import DType
-from tracegrad._engine.trace import force
-from tracegrad._engine.value import aval, concrete
+from tracegrad._engine.trace import force, new_value
+from tracegrad._engine.value import aval
 from tracegrad._grad_mode import no_grad
 from tracegrad._handle import Group, Handle, Storage, alias, constant, tensor_of, want_grad, whole
 from tracegrad._layout import in_order, layout
-from tracegrad._ops.scattering import as_strided
+from tracegrad._ops.scattering import strided_part
+from tracegrad._ops.viewing import bits
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
-#: Of a tensor among others: shape, strides and offset in elements.
-Place = tuple[tuple[int, ...], tuple[int, ...], int]
+#: Of a tensor among others: shape, strides and offset in elements, dtype, and its bits (see `viewing.py`).
+Place = tuple[tuple[int, ...], tuple[int, ...], int, DType, tuple[bool, bool]]
 
 
 def own_attributes(tensor: Handle) -> dict[str, Any]:
@@ -100,16 +101,16 @@ def _shared(tensor: Tensor) -> Storage | Group | None:
 def _place(tensor: Tensor) -> Place:
     strides, offset = layout(tensor, read=True)
     assert offset is not None
-    return tuple(tensor.shape), strides, offset
+    return tuple(tensor.shape), strides, offset, tensor.dtype, bits(tensor)
 
 
 def _part(elements: Tensor, place: Place) -> Tensor:
     """Return a leaf with some of the elements of ``elements``, which both share."""
-    shape, strides, offset = place
-    if shape == tuple(elements.shape) and strides == in_order(shape) and not offset:
+    shape, strides, offset, dtype, of_bits = place
+    if (shape, strides, offset, dtype) == (elements.shape, in_order(shape), 0, elements.dtype) and not any(of_bits):
         return alias(elements)
     with no_grad():
-        return alias(as_strided(elements, shape, strides, offset))
+        return alias(strided_part(elements, *place))
 
 
 def _finished(made: Tensor, cls: type[Tensor], wants: bool, attributes: dict[str, Any]) -> Tensor:
@@ -121,7 +122,7 @@ def _finished(made: Tensor, cls: type[Tensor], wants: bool, attributes: dict[str
 
 
 def _new(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> Tensor:
-    return tensor_of(concrete(array, aval(array.shape, dtype, device)))
+    return tensor_of(new_value(array, aval(array.shape, dtype, device)))
 
 
 def _rebuild(array: np.ndarray[Any, Any], dtype: DType, device: Device, cls: type[Tensor], wants: bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tracegrad._engine import checks, cuts, flush, program, report, sites, trie
+from tracegrad._engine import checks, flush, program, recurrence, report, sites, trie
 from tracegrad._engine.trace import state
 
 
@@ -43,7 +43,7 @@ def clear_caches() -> None:
     flush.flush_current("clear_caches()")
     program.clear()
     sites.clear()
-    cuts.clear()
+    recurrence.clear()
     report.clear()
 
 

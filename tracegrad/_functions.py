@@ -58,6 +58,25 @@ from tracegrad._ops.comparison import ne as ne
 from tracegrad._ops.comparison import ne as not_equal
 from tracegrad._ops.convolution import conv1d as conv1d
 from tracegrad._ops.convolution import conv2d as conv2d
+from tracegrad._ops.copies import alias_copy as alias_copy
+from tracegrad._ops.copies import as_strided_copy as as_strided_copy
+from tracegrad._ops.copies import diagonal_copy as diagonal_copy
+from tracegrad._ops.copies import expand_copy as expand_copy
+from tracegrad._ops.copies import narrow_copy as narrow_copy
+from tracegrad._ops.copies import permute_copy as permute_copy
+from tracegrad._ops.copies import select_copy as select_copy
+from tracegrad._ops.copies import slice_copy as slice_copy
+from tracegrad._ops.copies import split_copy as split_copy
+from tracegrad._ops.copies import split_with_sizes_copy as split_with_sizes_copy
+from tracegrad._ops.copies import squeeze_copy as squeeze_copy
+from tracegrad._ops.copies import t_copy as t_copy
+from tracegrad._ops.copies import transpose_copy as transpose_copy
+from tracegrad._ops.copies import unbind_copy as unbind_copy
+from tracegrad._ops.copies import unfold_copy as unfold_copy
+from tracegrad._ops.copies import unsqueeze_copy as unsqueeze_copy
+from tracegrad._ops.copies import view_as_complex_copy as view_as_complex_copy
+from tracegrad._ops.copies import view_as_real_copy as view_as_real_copy
+from tracegrad._ops.copies import view_copy as view_copy
 from tracegrad._ops.counting import bincount as bincount
 from tracegrad._ops.counting import bucketize as bucketize
 from tracegrad._ops.counting import histc as histc
@@ -90,7 +109,9 @@ from tracegrad._ops.distances import cdist as cdist
 from tracegrad._ops.distances import dist as dist
 from tracegrad._ops.distances import pdist as pdist
 from tracegrad._ops.distances import renorm as renorm
+from tracegrad._ops.dropout import alpha_dropout as alpha_dropout
 from tracegrad._ops.dropout import dropout as dropout
+from tracegrad._ops.dropout import feature_alpha_dropout as feature_alpha_dropout
 from tracegrad._ops.exponents import frexp as frexp
 from tracegrad._ops.exponents import gcd as gcd
 from tracegrad._ops.exponents import lcm as lcm
@@ -148,7 +169,6 @@ from tracegrad._ops.math import atan2 as arctan2
 from tracegrad._ops.math import atan2 as atan2
 from tracegrad._ops.math import atanh as arctanh
 from tracegrad._ops.math import atanh as atanh
-from tracegrad._ops.math import conj as conj
 from tracegrad._ops.math import copysign as copysign
 from tracegrad._ops.math import cos as cos
 from tracegrad._ops.math import cosh as cosh
@@ -254,6 +274,9 @@ from tracegrad._ops.reduction import nansum as nansum
 from tracegrad._ops.reduction import norm as norm
 from tracegrad._ops.reduction import prod as prod
 from tracegrad._ops.reduction import sum as sum
+from tracegrad._ops.repeating import repeat as repeat
+from tracegrad._ops.repeating import repeat_interleave as repeat_interleave
+from tracegrad._ops.repeating import tile as tile
 from tracegrad._ops.rounding import ceil as ceil
 from tracegrad._ops.rounding import floor as floor
 from tracegrad._ops.rounding import frac as frac
@@ -300,8 +323,6 @@ from tracegrad._ops.shape import moveaxis as moveaxis
 from tracegrad._ops.shape import movedim as movedim
 from tracegrad._ops.shape import permute as permute
 from tracegrad._ops.shape import ravel as ravel
-from tracegrad._ops.shape import repeat as repeat
-from tracegrad._ops.shape import repeat_interleave as repeat_interleave
 from tracegrad._ops.shape import reshape as reshape
 from tracegrad._ops.shape import reshape_as as reshape_as
 from tracegrad._ops.shape import squeeze as squeeze
@@ -309,7 +330,6 @@ from tracegrad._ops.shape import stack as stack
 from tracegrad._ops.shape import swapaxes as swapaxes
 from tracegrad._ops.shape import swapdims as swapdims
 from tracegrad._ops.shape import t as t
-from tracegrad._ops.shape import tile as tile
 from tracegrad._ops.shape import transpose as transpose
 from tracegrad._ops.shape import unflatten as unflatten
 from tracegrad._ops.shape import unsqueeze as unsqueeze
@@ -356,8 +376,18 @@ from tracegrad._ops.spread import std as std
 from tracegrad._ops.spread import std_mean as std_mean
 from tracegrad._ops.spread import var as var
 from tracegrad._ops.spread import var_mean as var_mean
+from tracegrad._ops.thresholds import hardshrink as hardshrink
+from tracegrad._ops.thresholds import prelu as prelu
+from tracegrad._ops.thresholds import rrelu as rrelu
+from tracegrad._ops.thresholds import threshold as threshold
+from tracegrad._ops.viewing import conj as conj
+from tracegrad._ops.viewing import conj_physical as conj_physical
 from tracegrad._ops.viewing import imag as imag
+from tracegrad._ops.viewing import is_conj as is_conj
+from tracegrad._ops.viewing import is_neg as is_neg
 from tracegrad._ops.viewing import real as real
+from tracegrad._ops.viewing import resolve_conj as resolve_conj
+from tracegrad._ops.viewing import resolve_neg as resolve_neg
 from tracegrad._ops.viewing import view_as_complex as view_as_complex
 from tracegrad._ops.viewing import view_as_real as view_as_real
 from tracegrad._ops.windows import bartlett_window as bartlett_window
@@ -390,6 +420,7 @@ clamp_ = _inplace(clamp)
 clamp_max_ = _inplace(clamp_max)
 clamp_min_ = _inplace(clamp_min)
 clip_ = _inplace(clip)
+conj_physical_ = _inplace(conj_physical)
 cos_ = _inplace(cos)
 cosh_ = _inplace(cosh)
 deg2rad_ = _inplace(deg2rad)

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def is_grad_enabled() -> bool:
     """Return whether ops on tensors that want gradients are recorded for them in this thread."""
-    return state.mode.grad
+    return state.mode.enabled
 
 
 def is_inference_mode_enabled() -> bool:
@@ -30,14 +30,15 @@ def is_inference_mode_enabled() -> bool:
 class _ModeContext:
     """A context manager, and a decorator, that runs its body in one mode."""
 
-    _grad: bool | None = True  # None: as it is
-    _inference: bool = False
+    _grad: bool = True
+    _inference: bool | None = None  # None: as it is
     _before: Mode
 
     def __enter__(self) -> None:
         before = self._before = state.mode
-        if self._grad is not None and (before.grad is not self._grad or before.inference is not self._inference):
-            set_mode(mode_of(self._grad, self._inference))
+        inference = before.inference if self._inference is None else self._inference
+        if before.enabled is not self._grad or before.inference is not inference:
+            set_mode(mode_of(self._grad, inference))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:  # fmt: skip
@@ -109,7 +110,7 @@ class set_grad_enabled(_ModeContext):
     def __init__(self, mode: bool):
         self._before = state.mode
         self._grad = bool(mode)
-        set_mode(mode_of(self._grad))
+        set_mode(mode_of(self._grad, self._before.inference))
 
     def __enter__(self) -> None:
         pass
@@ -124,12 +125,30 @@ class set_grad_enabled(_ModeContext):
 
 
 class inference_mode(_ModeContext):
-    """Runs its body without recording for gradients, as ``no_grad`` does. Works as a decorator too."""
+    """Runs its body apart from autograd. Works as a decorator too.
+
+    Nothing is recorded for gradients, whatever ``enable_grad`` says, and tensors made inside, except views of others,
+    are *inference tensors* for ever: they have no ``_version``, cannot be saved for a backward, and outside they cannot
+    be written to or want gradients. Their ``clone()`` outside is a normal tensor.
+
+    Args:
+        mode: with False, the body is normal code inside of an inference mode.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad_mode.inference_mode.html
+
+    Example:
+        >>> import tracegrad as torch
+        >>> with torch.inference_mode():
+        ...     x = torch.ones(2)
+        >>> x.is_inference(), (x + 1).is_inference()
+        (True, False)
+    """
 
     def __new__(cls, mode: Any = True) -> Any:
         """Return the context, or the function ``mode`` decorated."""
         self = object.__new__(cls)
-        self._grad, self._inference = (None, False) if mode is False else (False, True)
+        self._inference = mode is not False
+        self._grad = not self._inference
         return self(mode) if callable(mode) else self
 
 
@@ -148,4 +167,4 @@ def set_default_dtype(d: DType) -> None:
     """
     _dtype.set_default_dtype(d)
     before = state.mode
-    set_mode(mode_of(before.grad, before.inference))
+    set_mode(mode_of(before.enabled, before.inference))

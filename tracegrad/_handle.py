@@ -16,22 +16,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-
 from tracegrad._device import Device
 from tracegrad._dtype import DType
-from tracegrad._engine import trace
-from tracegrad._engine.op import Lowering
+from tracegrad._engine import retaining, trace
 from tracegrad._engine.value import Aval, Value, Variable, concrete
 from tracegrad._errors import UnsupportedError
-from tracegrad._grad_mode import enable_grad, no_grad
+from tracegrad._grad_mode import inference_mode, no_grad
 from tracegrad._layout import Step, apart, overlaps, prepared
+from tracegrad._rewriting import detach_rule, overwrite_rule, put_rule, whole_rule
+from tracegrad._size import Size
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
-#: What a view cannot be written to for, in grad mode: it was made in `no_grad`, or by an op with several results.
-NO_GRAD = "no_grad"
+#: What a view cannot be written to for, in grad mode: it was made in `no_grad`, in `inference_mode`, or by an op with
+#: several results.
+NO_GRAD, INFERENCE = "no_grad", "inference"
 
 
 class Handle:
@@ -40,11 +40,11 @@ class Handle:
     _value: Value
     _grad: Tensor | None = None
     _variable: Variable | None = None  # a leaf's identity to the tape, once it wanted gradients
-    _retains: bool = False  # `retain_grad` was called on this non-leaf
+    _retains: retaining.Retaining | None = None  # of a non-leaf: where `retain_grad` was called
     _storage: Storage | None = None  # shared with views, or with the tensor that this is a view of
     _steps: tuple[Step, ...] = ()  # of a view: what makes it from its base
     _keeps: Tensor | None = None  # of a view that lacks elements of its base: the base
-    _made: Any = None  # of a view: NO_GRAD, or (number, name of the op) of a result among several
+    _made: Any = None  # of a view: NO_GRAD, INFERENCE, or (number, name of the op) of a result among several
     _strided: bool = False  # whether its elements may not lie in order
     _writes: int = 0  # where there is no storage that counts them
 
@@ -71,6 +71,8 @@ class Handle:
     @property
     def _version(self) -> int:
         """How often this tensor, or what shares its elements, was written to."""
+        if self._value.spec.inference:
+            raise RuntimeError("Inference tensors do not track version counter.")
         storage = self._storage
         if storage is None:
             return self._writes
@@ -79,36 +81,17 @@ class Handle:
     @property
     def _base(self) -> Tensor | None:
         """The tensor that this is a view of; None where it is no view."""
-        return self._storage.owner() if self._storage is not None and self._steps else None
+        storage = self._storage
+        if storage is None or not self._steps:
+            return None
+        turned = storage.turned() if storage.turned is not None else None
+        return storage.owner() if turned is None else None if turned is self else turned
 
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made this tensor, as far as gradients go."""
         value = self._value
         return not value.spec.wants or isinstance(value.source, Variable)
-
-
-class Size(tuple[int, ...]):
-    """A shape: a tuple of sizes that prints as ``torch.Size([2, 3])``."""
-
-    __slots__ = ()
-
-    def numel(self) -> int:
-        """Return the number of elements of a tensor of this shape."""
-        count = 1
-        for size in self:
-            count *= size
-        return count
-
-    def __repr__(self) -> str:
-        return f"torch.Size([{', '.join(map(str, self))}])"
-
-    def __getitem__(self, index: Any) -> Any:
-        item = tuple.__getitem__(self, index)
-        return Size(item) if isinstance(index, slice) else item
-
-    def __add__(self, other: Any) -> Any:
-        return Size(tuple.__add__(self, tuple(other)))
 
 
 class _Refs(list["weakref.ref[Any]"]):
@@ -132,6 +115,7 @@ class Storage:
     group: Group | None = None  # of storages with the same elements
     place: tuple[Step, ...] = ()  # where its elements are among those of the group
     clock: list[int] | None = None  # the count of writes that it shares with others of the group
+    turned: weakref.ref[Tensor] | None = None  # the base that an in-place change of shape made a view, see `turning.py`
 
     def __init__(self, base: Tensor) -> None:
         self.base = weakref.ref(base)
@@ -154,7 +138,8 @@ class Storage:
                 break
             else:
                 return None
-            with enable_grad() if whole._value.spec.wants else nullcontext():
+            spec = whole._value.spec
+            with nullcontext() if spec.inference or not spec.wants and trace.state.mode.grad else inference_mode(False):
                 base = _put_back(None, self.aval, whole._steps, whole)
             base._storage = self
             self.base = weakref.ref(base)
@@ -227,7 +212,7 @@ def as_view(view: Tensor, input: Tensor, step: Step, strided: bool = False) -> T
     if strided or input._strided:
         view._strided = True
     if not trace.state.mode.grad:
-        view._made = NO_GRAD
+        view._made = INFERENCE if trace.state.mode.inference else NO_GRAD
     return view
 
 
@@ -237,7 +222,8 @@ def as_parts(views: Sequence[Tensor], input: Tensor, how: Sequence[tuple[Step, A
     if storage is None:
         storage = input._storage = Storage(input)
     before, keeps = input._steps, input._keeps
-    quiet = None if trace.state.mode.grad else NO_GRAD
+    mode = trace.state.mode
+    quiet = None if mode.grad else INFERENCE if mode.inference else NO_GRAD
     if keeps is None:
         keeps = input
     refs = storage.views = _Refs(r for r in storage.views if r() is not None)
@@ -329,6 +315,8 @@ def want_grad(tensor: Tensor, wants: bool = True) -> None:
     if value.spec.wants is wants:
         return
     if wants:
+        if value.spec.inference and not trace.state.mode.inference:
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if not value.spec.aval.dtype.is_inexact:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if tensor._variable is None:
@@ -344,40 +332,34 @@ def want_grad(tensor: Tensor, wants: bool = True) -> None:
 
 def constant(value: Value) -> Value:
     """Return ``value`` as a constant to every gradient, in a value of its own."""
-    if value.array is not None:
-        return concrete(value.array, value.spec.aval)
-    return trace.record(_detach, (), tensor_of(value))._value  # type: ignore[no-any-return]
-
-
-def _detach(x: Aval) -> Lowering:
-    return Lowering(lambda a: a, differentiable=False, saves=False)
-
-
-def _overwrite(x: Aval, new: Aval, passes: bool) -> Lowering:
-    def forward(a: Any, b: Any) -> tuple[Any, Any]:
-        return b, ()
-
-    def backward(saved: Any, ct: Any) -> tuple[Any, None]:
-        return (ct if passes else jnp.zeros_like(ct)), None
-
-    return Lowering(lambda a, b: b, forward, backward, "CopyBackwards", saves=False)
+    if value.array is not None and not trace.state.trace.recorded:
+        made = concrete(value.array, value.spec.aval)
+        if value.spec.inference:
+            made.spec = value.spec.aval.inferred[0]
+        return made
+    return trace.record(detach_rule, (), tensor_of(value))._value  # type: ignore[no-any-return]
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def check_inplace(tensor: Tensor, fills: bool = False) -> None:
+def check_inplace(tensor: Tensor, fills: bool = False, elements: bool = True) -> None:
     """Raise where an in-place op on ``tensor`` would change a leaf that wants gradients, or one element twice.
 
-    ``fills``: every element gets the same number.
+    ``fills``: every element gets the same number. Unless ``elements``, they stay as they are.
     """
     value = tensor._value
+    spec = value.spec
+    if spec.inference and not trace.state.mode.inference:
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.You can make a "
+                           "clone to get a normal tensor before doing inplace update.See "
+                           "https://github.com/pytorch/rfcs/pull/17 for more details.")
     if tensor._made is not None and trace.state.mode.grad:
         assert tensor._storage is not None
         base = tensor._storage.base()
-        if value.spec.wants or base is not None and base._value.spec.wants:
+        if spec.wants or base is not None and base._value.spec.wants:
             raise _refused(tensor)
-    if value.spec.wants and trace.state.mode.grad:
+    if spec.wants and trace.state.mode.grad:
         if tensor._steps:
             assert tensor._storage is not None
             base = tensor._storage.base()
@@ -386,12 +368,18 @@ def check_inplace(tensor: Tensor, fills: bool = False) -> None:
                                    "operation.")
         elif isinstance(value.source, Variable):
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    if tensor._strided and overlaps(tensor, fills):
+    if elements and tensor._strided and overlaps(tensor, fills):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single "
                            "memory location. Please clone() the tensor before performing the operation.")
 
 
 def _refused(view: Tensor) -> RuntimeError:
+    if view._made == INFERENCE:
+        return RuntimeError(
+            "A view was created in inference mode and is being modified inplace in normal mode. Given that this use "
+            "case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and "
+            "the inplace either both inside the inference_mode block (if you don't want the inplace to be tracked) or "
+            "both outside (if you want the inplace to be tracked).")
     if view._made == NO_GRAD:
         return RuntimeError(
             "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this "
@@ -414,6 +402,8 @@ def write(tensor: Tensor, result: Tensor) -> Tensor:
     if storage is None:
         tensor._value = _replacement(tensor, result._value)
         tensor._writes += 1
+        if tensor._retains is not None:
+            _retain_anew(tensor)
         return tensor
     if tensor._made is not None and result._value.spec.wants and trace.state.mode.grad:
         raise _refused(tensor)
@@ -429,8 +419,19 @@ def write(tensor: Tensor, result: Tensor) -> Tensor:
             owner.note(handle, value)  # type: ignore[union-attr]
         for handle, value in changes:
             handle._value = value
+    for t in (tensor, base):
+        if t is not None and t._retains is not None:
+            _retain_anew(t)
     storage.count()
     return tensor
+
+
+def _retain_anew(tensor: Tensor) -> None:
+    """Have ``tensor``, which was written to, retain the gradient of its new value; as in PyTorch, a view none."""
+    if tensor._steps:
+        retaining.stop(tensor)
+    elif trace.state.mode.grad:
+        retaining.retain(tensor, tensor._value)
 
 
 def count_write(tensor: Tensor) -> None:
@@ -450,7 +451,7 @@ def resize(tensor: Tensor, result: Tensor) -> None:
         if not alone or base is not None and base is not tensor or any(v is not tensor for v in storage.live()):
             raise UnsupportedError(f"a tensor of shape {list(tensor.shape)} that shares its elements with others "
                                    f"cannot be resized to {list(result.shape)}. Make a new one, or clone() this one.")
-        tensor._writes, tensor._storage = tensor._version, None
+        tensor._writes, tensor._storage = storage.writes if storage.clock is None else storage.clock[0], None
         tensor._steps, tensor._keeps, tensor._made, tensor._strided = (), None, None, False
     write(tensor, result)
 
@@ -492,10 +493,10 @@ def _remade(storage: Storage, base: Value, written: tuple[Step, ...]) -> list[tu
         old = view._value
         if written and not wants and not old.spec.wants and apart(storage.aval, written, view._steps):
             continue
-        quiet = view._made == NO_GRAD  # it has no history, and gets none
+        quiet = view._made in (NO_GRAD, INFERENCE)  # it has no history, and gets none
         context: Any = nullcontext()
         if wants and mode.grad is quiet:
-            context = no_grad() if quiet else enable_grad()
+            context = no_grad() if quiet else inference_mode(False)
         with context:
             value = _replay(source, view._steps)._value
         if old.spec.wants and not value.spec.wants and isinstance(old.source, Variable):
@@ -518,7 +519,7 @@ def _put_back(base: Tensor | None, of: Aval, steps: tuple[Step, ...], new: Tenso
     if base is None:
         avals = [p.outs[0] for p in prepared(of, steps)]
         for (rule, params, _, _), to in zip(reversed(steps), reversed([of, *avals[:-1]])):
-            new = trace.record(_undo, (rule, params, to), new)
+            new = trace.record(whole_rule, (rule, params, to), new)
         return new
     levels = [base]
     for rule, params, starts, _ in steps[:-1]:
@@ -528,21 +529,13 @@ def _put_back(base: Tensor | None, of: Aval, steps: tuple[Step, ...], new: Tenso
     return new
 
 
-def put_rule(x: Aval, new: Aval, *rest: Any) -> Lowering:
-    """The rule of a write to a view of ``x``, made by the op whose rule, params and starts follow: the new ``x``."""
-    *starts, rule, params = rest
-    view = rule(x, *starts, *params).view
-    return Lowering(view.put, name="CopySlices", saves=False, device=x.device)
-
-
-def _undo(new: Aval, rule: Any, params: Any, of: Aval) -> Lowering:
-    view = rule(of, *params).view
-    return Lowering(lambda a: view.put(None, a), name="CopySlices", saves=False)
-
-
 def _replacement(tensor: Tensor, value: Value) -> Value:
     """Return ``value`` as what an in-place op points ``tensor`` at; a leaf that wants gradients stays its variable."""
     old = tensor._value
+    if old.spec is value.spec and not old.spec.wants:
+        return value
+    if old.spec.inference is not value.spec.inference:
+        value = trace.mark_inference(value, old.spec.inference)
     if old.spec.wants and isinstance(old.source, Variable):
         return trace.mark_variable(value if not value.spec.wants else constant(value), old.source, again=True)
     if old.spec.wants and not value.spec.wants:
@@ -554,6 +547,8 @@ def _replacement(tensor: Tensor, value: Value) -> Value:
 def _under(tensor: Tensor, value: Value) -> Value:
     """Return ``value``, which has no history, as new elements for ``tensor`` at its place on the tape."""
     old = tensor._value
+    if old.spec.inference is not value.spec.inference:
+        value = trace.mark_inference(value, old.spec.inference)
     if old.spec.wants and isinstance(old.source, Variable):
         return trace.mark_variable(value, old.source, again=True)
     return _overwritten(tensor, value, passes=True) if old.spec.wants else value
@@ -561,8 +556,8 @@ def _under(tensor: Tensor, value: Value) -> Value:
 
 def _overwritten(tensor: Tensor, value: Value, passes: bool) -> Value:
     """Return ``value`` in the place of ``tensor`` on the tape; ``passes``: gradients flow on to what was there."""
-    with enable_grad():
-        return trace.record(_overwrite, (passes,), tensor, tensor_of(value))._value  # type: ignore[no-any-return]
+    with inference_mode(False):
+        return trace.record(overwrite_rule, (passes,), tensor, tensor_of(value))._value  # type: ignore[no-any-return]
 
 
 #: A made-up address per storage, far enough from the next one.
@@ -574,8 +569,14 @@ def is_alone(tensor: Tensor) -> bool:
     storage = tensor._storage
     if storage is None:
         return True
-    return not tensor._steps and next(storage.live(), None) is None and (
-        storage.group is None or not storage.group.others(storage))
+    if tensor._steps or next(storage.live(), None) is not None:
+        return False
+    if storage.group is not None:
+        if storage.group.others(storage):
+            return False
+        if not storage.place:  # so that nobody looks for the others again
+            storage.address, storage.group = storage.group.address, None
+    return True
 
 
 def address(tensor: Tensor) -> int:

@@ -60,7 +60,7 @@ def laid(of: Aval, steps: tuple[Step, ...]) -> Layout:
     return found
 
 
-def _path(tensor: Tensor) -> tuple[Aval, tuple[Step, ...]]:
+def path(tensor: Tensor) -> tuple[Aval, tuple[Step, ...]]:
     """Return the aval of all elements of the storage, and the steps from there to ``tensor``."""
     storage = tensor._storage
     assert storage is not None
@@ -74,7 +74,7 @@ def layout(tensor: Tensor, read: bool = False) -> Layout:
     """Return PyTorch's strides and storage offset of ``tensor``; an offset that is data is None unless ``read``."""
     if tensor._storage is None:
         return in_order(tensor._value.spec.aval.shape), 0
-    of, steps = _path(tensor)
+    of, steps = path(tensor)
     if read:
         steps = tuple((rule, params, tuple(s if type(s) is int else int(trace.force(s._value)) for s in starts), covers)
                       for rule, params, starts, covers in steps)  # fmt: skip
@@ -86,7 +86,7 @@ def overlaps(tensor: Tensor, fills: bool) -> bool:
 
     ``fills``: they all get the same number, so only what ``tensor`` is a part of matters.
     """
-    of, steps = _path(tensor)
+    of, steps = path(tensor)
     for n, how in enumerate(prepared(of, steps), 1):
         if n < len(steps) or not fills:
             strides, _ = laid(of, steps[:n])
@@ -102,11 +102,13 @@ def apart(of: Aval, a: tuple[Step, ...], b: tuple[Step, ...]) -> bool:
 
 
 def _extent(of: Aval, steps: tuple[Step, ...]) -> tuple[float, float]:
+    """Return the first byte of a view and that after its last."""
     strides, offset = laid(of, steps)
-    shape = prepared(of, steps)[-1].outs[0].shape if steps else of.shape
+    part = prepared(of, steps)[-1].outs[0] if steps else of
     if offset is None:
         return (0, math.inf)
-    return offset, offset + (1 + sum((n - 1) * s for n, s in zip(shape, strides)) if 0 not in shape else 0)
+    count = 1 + sum((n - 1) * s for n, s in zip(part.shape, strides)) if 0 not in part.shape else 0
+    return offset * part.dtype.itemsize, (offset + count) * part.dtype.itemsize
 
 
 def stretched(shape: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -1,7 +1,7 @@
 """The methods of tensors that are ops. Written by ``python -m tracegrad._ops._generate``."""
 
 from tracegrad._handle import Handle
-from tracegrad._ops import activation, blending, calculus, comparison, counting, creation, distances, exponents, factors, gathering, indexing, linalg, math, measures, pointwise, products, random, random_fills, ranking, ranks, rearranging, reduction, rounding, running, scattering, shape, solving, sorting, special, spectra, splitting, spread, viewing, windows, writing
+from tracegrad._ops import activation, blending, calculus, comparison, copies, counting, creation, distances, exponents, factors, gathering, indexing, linalg, math, measures, pointwise, products, random, random_fills, ranking, ranks, rearranging, reduction, repeating, rounding, running, scattering, shape, solving, sorting, special, spectra, splitting, spread, thresholds, viewing, windows, writing
 from tracegrad._ops._declare import inplace
 
 
@@ -87,6 +87,9 @@ class Methods(Handle):
     ne_ = inplace(comparison.ne)
     not_equal = comparison.ne
     not_equal_ = inplace(comparison.ne)
+
+    # copies
+    narrow_copy = copies.narrow_copy
 
     # counting
     bincount = counting.bincount
@@ -201,7 +204,6 @@ class Methods(Handle):
     atan2_ = inplace(math.atan2)
     atanh = math.atanh
     atanh_ = inplace(math.atanh)
-    conj = math.conj
     copysign = math.copysign
     copysign_ = inplace(math.copysign)
     cos = math.cos
@@ -360,6 +362,11 @@ class Methods(Handle):
     sum = reduction.sum
     sum_to_size = reduction.sum_to_size
 
+    # repeating
+    repeat = repeating.repeat
+    repeat_interleave = repeating.repeat_interleave
+    tile = repeating.tile
+
     # rounding
     ceil = rounding.ceil
     ceil_ = inplace(rounding.ceil)
@@ -415,15 +422,12 @@ class Methods(Handle):
     movedim = shape.movedim
     permute = shape.permute
     ravel = shape.ravel
-    repeat = shape.repeat
-    repeat_interleave = shape.repeat_interleave
     reshape = shape.reshape
     reshape_as = shape.reshape_as
     squeeze = shape.squeeze
     swapaxes = shape.swapaxes
     swapdims = shape.swapdims
     t = shape.t
-    tile = shape.tile
     transpose = shape.transpose
     unflatten = shape.unflatten
     unsqueeze = shape.unsqueeze
@@ -491,7 +495,18 @@ class Methods(Handle):
     std = spread.std
     var = spread.var
 
+    # thresholds
+    hardshrink = thresholds.hardshrink
+    prelu = thresholds.prelu
+
     # viewing
+    conj = viewing.conj
+    conj_physical = viewing.conj_physical
+    conj_physical_ = inplace(viewing.conj_physical)
+    is_conj = viewing.is_conj
+    is_neg = viewing.is_neg
+    resolve_conj = viewing.resolve_conj
+    resolve_neg = viewing.resolve_neg
     unfold = viewing.unfold
 
     # windows

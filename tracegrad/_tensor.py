@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +15,8 @@ from tracegrad._conversions import Conversions
 from tracegrad._copying import deep_copy, reduced, shallow_copy
 from tracegrad._dtype import DType
 from tracegrad._engine import flush, trace
-from tracegrad._engine.value import Variable
-from tracegrad._handle import Handle, constant, want_grad
+from tracegrad._engine.retaining import retain
+from tracegrad._handle import Handle, alias, constant, want_grad
 from tracegrad._jaxtree import register
 from tracegrad._ops import (
     _queries,
@@ -26,7 +25,6 @@ from tracegrad._ops import (
     creation,
     indexing,
     linalg,
-    math,
     operators,
     pointwise,
     rearranging,
@@ -59,8 +57,11 @@ class Tensor(Conversions):
         made = object.__new__(cls)
         if len(args) == 1 and not isinstance(args[0], int):
             source = args[0]
-            made._value = constant(creation.tensor(source, dtype=_dtype.get_default_dtype())._value
-                                   if not isinstance(source, Handle) else source._value)  # fmt: skip
+            if isinstance(source, Handle):
+                made = alias(source)  # type: ignore[arg-type]
+                made.__class__ = cls
+            else:
+                made._value = constant(creation.tensor(source, dtype=_dtype.get_default_dtype())._value)
         else:
             made._value = creation.empty(*(args or (0,)))._value
         return made
@@ -167,6 +168,8 @@ class Tensor(Conversions):
         """Return the elements where they are, if that is in the host's memory; nobody may write to them."""
         if self._value.spec.wants and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self._storage is not None and not force:
+            viewing.check_bits(self)
         if self.dtype is _dtype.bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16")
         return np.asarray(trace.force(self._value))
@@ -291,10 +294,11 @@ class Tensor(Conversions):
     is_set_to = sharing.is_set_to
 
     def _is_view(self) -> Any:
-        return bool(self._steps)
+        return self._base is not None if self._steps else False
 
     is_nonzero = _queries.is_nonzero
     is_signed = _queries.is_signed
+    is_inference = _queries.is_inference
     is_same_size = _queries.is_same_size
 
     def is_floating_point(self) -> bool:
@@ -318,7 +322,24 @@ class Tensor(Conversions):
     @property
     def mH(self) -> Tensor:
         """The tensor with its last two dimensions swapped, conjugated."""
-        return math.conj(self.mT)
+        if self.ndim == 1:
+            raise RuntimeError("tensor.mH is only supported on matrices or batches of matrices. Got 1-D tensor.")
+        if not self.ndim:
+            warnings.warn("Tensor.mH is deprecated on 0-D tensors. Consider using x.conj().", stacklevel=2)
+            return viewing.conj(self)
+        return shape.adjoint(self)
+
+    @property
+    def H(self) -> Tensor:
+        """A matrix transposed, conjugated."""
+        if self.ndim not in (0, 2):
+            remedy = " For batches of matrices, consider using tensor.mH" if self.ndim > 2 else ""
+            raise RuntimeError("tensor.H is only supported on matrices (2-D tensors). Got "
+                               f"{self.ndim}-D tensor.{remedy}")
+        if not self.ndim:
+            warnings.warn("Tensor.H is deprecated on 0-D tensors. Consider using x.conj().", stacklevel=2)
+            return viewing.conj(self)
+        return shape.adjoint(self)
 
     @property
     def T(self) -> Tensor:
@@ -328,6 +349,10 @@ class Tensor(Conversions):
     @property
     def mT(self) -> Tensor:
         """The tensor with its last two dimensions swapped."""
+        if not self.ndim:
+            warnings.warn("Tensor.mT is deprecated on 0-D tensors. This function is the identity in these cases.",
+                          stacklevel=2)
+            return self
         if self.ndim < 2:
             raise RuntimeError("tensor.mT is only supported on matrices or batches of matrices. Got "
                                f"{self.ndim}-D tensor.")
@@ -476,7 +501,7 @@ class Tensor(Conversions):
     @property
     def retains_grad(self) -> Any:
         """Whether ``retain_grad`` was called on this non-leaf."""
-        return self._retains
+        return self._retains is not None
 
     def retain_grad(self) -> None:
         """Have backwards fill ``.grad`` of this tensor although it is no leaf."""
@@ -485,13 +510,7 @@ class Tensor(Conversions):
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self.is_leaf or self._retains:
             return
-        self._retains = True
-        if value.source is not None:
-            assert not isinstance(value.source, Variable)
-            value.source.retains = weakref.ref(self)
-        else:
-            assert value.trace is not None
-            value.trace.retained[value.slot] = weakref.ref(self)
+        retain(self, value)
 
     detach = sharing.detach
     detach_ = sharing.detach_

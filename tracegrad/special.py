@@ -5,6 +5,17 @@ See https://docs.pytorch.org/docs/stable/special.html
 
 from tracegrad._ops.activation import log_softmax as log_softmax
 from tracegrad._ops.activation import softmax as softmax
+from tracegrad._ops.bessel import bessel_j0 as bessel_j0
+from tracegrad._ops.bessel import bessel_j1 as bessel_j1
+from tracegrad._ops.bessel import bessel_y0 as bessel_y0
+from tracegrad._ops.bessel import bessel_y1 as bessel_y1
+from tracegrad._ops.bessel import modified_bessel_i0 as modified_bessel_i0
+from tracegrad._ops.bessel import modified_bessel_i1 as modified_bessel_i1
+from tracegrad._ops.bessel import modified_bessel_k0 as modified_bessel_k0
+from tracegrad._ops.bessel import modified_bessel_k1 as modified_bessel_k1
+from tracegrad._ops.bessel import scaled_modified_bessel_k0 as scaled_modified_bessel_k0
+from tracegrad._ops.bessel import scaled_modified_bessel_k1 as scaled_modified_bessel_k1
+from tracegrad._ops.bessel import spherical_bessel_j0 as spherical_bessel_j0
 from tracegrad._ops.math import exp2 as exp2
 from tracegrad._ops.math import expm1 as expm1
 from tracegrad._ops.math import log1p as log1p

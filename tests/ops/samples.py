@@ -118,6 +118,7 @@ register("asin acos atanh erfinv logit arcsin arccos arctanh", lambda: [s(unit(2
 register("acosh arccosh", lambda: [s(pos(2, 3) + 1.5), s(pos() + 1.5), s(i1(3) + 1)])
 register("abs neg exp sqrt sin cos tanh sgn angle conj real imag square reciprocal log positive isnan clone",
          lambda: [s(c(2, 3)), s(c())])  # fmt: skip
+register("conj_physical is_conj is_neg resolve_conj resolve_neg", lambda: [s(c(2, 3)), s(f(2)), s(i(2))])
 register("logit", lambda: [s(unit(4), eps=0.25)])
 register("round", lambda: [s(f(3) * 10, decimals=1), s(f(3) * 100, decimals=-1), kink(np.array([0.5, 1.5, 2.5, -0.5]))])
 register("elu celu", lambda: [s(f(2, 3), alpha=0.5)])
@@ -130,6 +131,14 @@ register("glu", lambda: [s(f(2, 4)), s(f(4, 2), dim=0), s(f(3)), s(f())])
 register("softmax log_softmax softmin", lambda: [s(f(2, 3), dim=1), s(f(2, 3), dim=0), s(f(2, 3, 2), dim=-2), s(f(), dim=0),
          s(f(0, 3), dim=1), s(f(2, 0), dim=1), s(f32(3), dim=0, dtype=Dtype("float64")), s(i(3), dim=0), s(f(2), dim=2),
          s(np.array([[1e4, 0.0], [-np.inf, 1.0]]), dim=1)])  # fmt: skip
+register("hardshrink softshrink tanhshrink",
+         lambda: [s(f(2, 3)), s(f32(3) * 2), s(f()), s(i(3)), s(b(2)), kink(np.array([-0.5, 0.0, 0.5, np.nan, np.inf]))])
+register("hardshrink softshrink", lambda: [s(f(4), 0.25), s(f(4), lambd=0.0), s(f(4), -1.0)])
+register("threshold", lambda: [s(f(2, 3), 0.1, 7.0), s(f32(3), 0, 1), s(i(4), 1.5, 7), s(b(2), 0, 1),
+         kink(np.array([0.25, np.nan, 1.0]), 0.25, -1.0)])  # fmt: skip
+register("prelu", lambda: [s(f(2, 3), f(3)), s(f(2, 3, 2), f(1)), s(f(3), f()), s(f(), f(1)), s(f(2, 3), f(2)), s(f(3), f(3)),
+         s(f(2, 3), f(1, 3)), s(f(2, 3), f32(3)), s(i(2), i(1)), s(f32(2, 2), f32(2)), kink(np.array([0.0, np.nan]), f(1))])
+register("rrelu", lambda: [s(f(2, 3)), s(f(4), 0.25, 0.5), s(f(4), 0.5, 0.25), s(i(2)), s(f(3), 0.5, 0.5, True), s(f32(3))])
 register("dropout", lambda: [s(f(2, 3), p=0.0), s(f(2, 3), p=0.5, training=False), s(f(2), p=1.5)])
 
 # -- pointwise, two operands --
@@ -340,7 +349,10 @@ register("new_tensor", lambda: [s(f(2), [1, 2]), s(i(2), [1, 2])])
 #: Ops whose result is no function of the arguments: only shape and dtype are compared.
 UNCERTAIN = {"empty", "empty_like", "new_empty"}
 #: Compositions in PyTorch whose last step depends on shapes: the name of their backward node is not compared.
-COMPOSED = {"einsum", "meshgrid", "bilinear", "repeat_interleave", "atleast_3d", "tensordot", "kron", "tensor_split"}
+COMPOSED = {"einsum", "meshgrid", "bilinear", "repeat_interleave", "atleast_3d", "tensordot", "kron", "tensor_split",
+            *("alias_copy as_strided_copy diagonal_copy expand_copy narrow_copy permute_copy select_copy squeeze_copy "
+              "t_copy transpose_copy unfold_copy unsqueeze_copy view_copy view_as_real_copy view_as_complex_copy "
+              "slice_copy split_copy split_with_sizes_copy unbind_copy").split()}  # named after the view there
 #: Ops of the table without samples, and why.
 WITHOUT = {
     "from_numpy": "its argument is an array; tests/interop/test_numpy.py",
@@ -349,6 +361,6 @@ WITHOUT = {
     **dict.fromkeys(("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli",
                      "multinomial", "poisson", "binomial", "uniform_", "normal_", "bernoulli_", "exponential_", "random_",
                      "log_normal_", "cauchy_", "geometric_", "dropout1d",
-                     "dropout2d"),
+                     "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "gumbel_softmax"),
                     "random: tests of random numbers"),
 }  # fmt: skip

@@ -43,3 +43,31 @@ register("stft", lambda: [s(f(16), 4, return_complex=True), s(f(2, 12), 4, 2, wi
          s(f(12), 4, window=pos(4), return_complex=False), s(f(2, 2, 8), 4, return_complex=True), s(f(12), 4, 0, return_complex=True)])  # fmt: skip
 register("istft", lambda: [s(c(3, 5), 4, window=pos(4)), s(c(2, 3, 5), 4, 2, window=pos(4)), s(c(3, 5), 4, 1, 3, pos(3), length=3), s(c(4, 5), 4, window=pos(4), onesided=False), s(c(3, 5), 4, normalized=True, window=pos(4)), s(c(3, 5), 4, window=pos(4), center=False), s(f(3, 5), 4), s(c(2, 5), 4), s(c(4, 5), 4, window=pos(4), return_complex=True, onesided=False)])
 COMPOSED |= {"stft", "istft"}
+
+# -- copies of views --
+
+register("alias_copy t_copy squeeze_copy", lambda: [s(f(1, 3)), s(i(2, 2)), s(f(3))])
+register("squeeze_copy", lambda: [s(f(1, 3), 0), s(f(1, 1, 2), (0, 1))])
+register("as_strided_copy", lambda: [s(f(6), (2, 2), (2, 1)), s(f(2, 3), (3,), (1,), 2)])
+register("diagonal_copy", lambda: [s(f(3, 3)), s(f(2, 3, 2), 1, 0, 2)])
+register("expand_copy", lambda: [s(f(1, 3), (2, 3)), s(f(3), (2, -1)), s(f(2), (3,))])
+register("narrow_copy", lambda: [s(f(3, 2), 0, 1, 2), s(f(3), 0, 2, 2)])
+register("permute_copy", lambda: [s(f(2, 3), (1, 0)), s(f(2, 3), (0,))])
+register("select_copy", lambda: [s(f(2, 3), 1, 0), s(f(2), 0, 5)])
+register("transpose_copy", lambda: [s(f(2, 3), 0, 1), s(f(2, 3, 1), -1, 0)])
+register("unfold_copy", lambda: [s(f(5), 0, 3, 1), s(f(2, 3), 1, 2, 1)])
+register("unsqueeze_copy", lambda: [s(f(3), 0), s(f(2, 3), -1), s(f(2), 4)])
+register("view_copy", lambda: [s(f(2, 3), (3, 2)), s(i(4), (2, -1)), s(f(3), (2,))])
+register("view_as_real_copy", lambda: [s(c(2)), s(f(2))])
+register("view_as_complex_copy", lambda: [s(const(f(3, 2))), s(f(3))])
+register("slice_copy", lambda: [s(f(5), 0, 1, 4), s(f(2, 4), 1, 0, 4, 2), s(f(3))])
+register("split_copy", lambda: [s(f(5, 2), 2), s(f(2, 4), 3, 1)])
+register("split_with_sizes_copy", lambda: [s(f(5), (2, 3)), s(f(2, 4), (1, 3), 1), s(f(3), (1, 1))])
+register("unbind_copy", lambda: [s(f(2, 3)), s(f(2, 3), 1), s(f())])
+
+# -- Bessel functions --
+
+register("bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 "
+         "scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0",
+         lambda: [s(const(np.array([0.0, -0.5, 1e-7, 0.3, 1.9, 2.0, 2.1, 4.9, 5.0, 5.1, 8.3, 30.0, np.nan]))), s(f(2)),
+                  s(const(np.array([0.25, 3.0, 7.0], np.float32))), s(i1(3)), s(c(2))])  # fmt: skip

@@ -28,8 +28,13 @@ def copy_rule(source: Aval, shape: tuple[int, ...], dtype: DType) -> Lowering:
 
 def fill_rule(value: rules.Operand, of: Aval) -> Lowering:
     """The rule of ``fill_``."""
-    return Lowering(lambda x: jnp.full(of.shape, rules.cast(x, of.dtype)), name="FillBackward0", saves=False,
-                    device=of.device)  # fmt: skip
+    return Lowering(lambda x: jnp.full(of.shape, rules.cast(x, of.dtype)), saves=False, device=of.device)
+
+
+def replace_rule(x: Aval, new: rules.Operand, rule: Any, params: tuple[Any, ...], name: str) -> Lowering:
+    """The rule of a write with a history: ``x`` is replaced by what ``rule`` makes of ``new``, and gets no gradient."""
+    fn = rule(new, *params).fn
+    return Lowering(lambda a, b: fn(b), name=name, saves=False, device=x.device)
 
 
 class _Shape(Aval):

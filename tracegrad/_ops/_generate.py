@@ -17,9 +17,9 @@ from tracegrad._ops._declare import Declared, table
 #: Ops whose in-place form is a function of the package too, as PyTorch happens to have it.
 _INPLACE = frozenset("""
     abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil celu clamp clamp_max
-    clamp_min clip cos cosh deg2rad erf erfc exp exp2 expm1 fix floor frac gcd i0 index_put lcm ldexp log log10 log1p
-    log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt selu sigmoid sin sinc sinh sqrt square tan
-    tanh trunc xlogy
+    clamp_min clip conj_physical cos cosh deg2rad erf erfc exp exp2 expm1 fix floor frac gcd i0 index_put lcm ldexp log
+    log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt selu sigmoid sin sinc sinh sqrt
+    square tan tanh trunc xlogy
     """.split())
 
 _ROOT = Path(__file__).resolve().parent.parent

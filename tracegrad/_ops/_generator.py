@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tracegrad import _dtype
 from tracegrad._device import Device
 from tracegrad._engine import scope
 from tracegrad._engine.op import Lowering
+from tracegrad._engine.recording import recording
 from tracegrad._engine.trace import force, record, state
 from tracegrad._engine.value import Aval, Input
 from tracegrad._handle import Handle
@@ -51,6 +53,9 @@ class Generator:
         self._start(_FIRST_SEED, 0)
 
     def _start(self, seed: int, count: int) -> None:
+        compiled = recording()
+        if compiled is not None:
+            compiled.effect(("start", id(self), seed, count), partial(self._start, seed, count))
         self._seed, self._count = seed, count
         self._scrambled = scramble(seed)  # what draws get: seeds that differ by little give keys that differ by much
 
@@ -129,8 +134,16 @@ def draw(generator: Generator | None) -> tuple[Any, Input]:
     elif not isinstance(generator, Generator):
         raise TypeError(f"{_op_name()}(): argument 'generator' must be torch.Generator, not "
                         f"{type(generator).__name__}")
-    if state.trace.scoped:
-        return _draw_mapped(generator)
+    if state.trace.whole:
+        return _draw_mapped(generator) if state.trace.scoped else _draw_again(generator)
+    return generator.draw()
+
+
+def _draw_again(generator: Generator) -> tuple[Input, Input]:
+    """Return the operands of a draw that each replay of a compiled function does again."""
+    compiled = recording()
+    if compiled is not None:
+        compiled.effect(("draw", id(generator)), lambda: tuple([x.value for x in generator.draw()]))
     return generator.draw()
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from tracegrad._dtype import BOOL, DType
 from tracegrad._engine.trace import force
 from tracegrad._engine.value import Number
-from tracegrad._handle import Handle, Size
+from tracegrad._handle import Handle
 from tracegrad._ops import _rules as rules
+from tracegrad._size import Size
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -90,6 +91,19 @@ def is_nonzero(input: Tensor) -> bool:
 def is_signed(input: Tensor) -> bool:
     """Return whether the dtype has negative numbers."""
     return input.dtype.is_signed
+
+
+def is_inference(input: Tensor) -> bool:
+    """Return whether this is an inference tensor: one that was made in ``inference_mode``.
+
+    Example:
+        >>> import tracegrad as torch
+        >>> with torch.inference_mode():
+        ...     x = torch.ones(2)
+        >>> torch.is_inference(x)
+        True
+    """
+    return input._value.spec.inference
 
 
 def is_same_size(input: Tensor, other: Tensor) -> bool:

@@ -104,8 +104,19 @@ def unbroadcast(ct: Any, of: Operand) -> Any:
 # -- dims --------------------------------------------------------------------------------------------------------------
 
 
+#: Stands for an argument that must be given, by its own name or by NumPy's, see `_out.renamed`.
+REQUIRED: Any = object()
+
+
+def check_given(x: Any, name: str) -> None:
+    """Raise TypeError where an argument was left out."""
+    if x is REQUIRED:
+        raise TypeError(f'missing 1 required positional arguments: "{name}"')
+
+
 def dim(d: int, ndim: int) -> int:
     """Return the non-negative form of ``d``; IndexError in PyTorch's words where it is out of range."""
+    check_given(d, "dim")
     if isinstance(d, bool) or not hasattr(d, "__index__"):
         raise TypeError(f"dim must be int, not {type(d).__name__}")
     n = max(ndim, 1)
@@ -116,9 +127,9 @@ def dim(d: int, ndim: int) -> int:
 
 def dims(d: Dims, ndim: int) -> tuple[int, ...]:
     """Return ``d`` as a tuple of non-negative dims, all of them where it is None or empty."""
-    if d is None or (not isinstance(d, int) and len(d) == 0):
+    if d is None or d is not REQUIRED and not isinstance(d, int) and len(d) == 0:
         return tuple(range(ndim))
-    found = tuple(dim(x, ndim) for x in ((d,) if isinstance(d, int) else d))
+    found = tuple(dim(x, ndim) for x in ((d,) if d is REQUIRED or isinstance(d, int) else d))
     for x in found:
         if found.count(x) > 1:
             raise RuntimeError(f"dim {x} appears multiple times in the list of dims")

@@ -369,7 +369,7 @@ def _glu(x: Aval, dim: int) -> Lowering:
 
 @op()
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None,
-            *, out: Tensor | None = None) -> Tensor:  # fmt: skip
+            *, out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``exp(x) / sum(exp(x))`` along ``dim``.
 
     Args:
@@ -378,6 +378,7 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: 
         _stacklevel: kept for PyTorch's signature.
         dtype: the type to convert ``input`` to first.
         out: where to write the result.
+        **numpy: ``axis`` for ``dim``, as NumPy has it.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html
 
@@ -386,8 +387,8 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: 
         >>> torch.softmax(torch.zeros(2), 0).tolist()
         [0.5, 0.5]
     """
-    if out is not None:
-        return into(out, softmax, input, dim, _stacklevel, dtype)
+    if out is not None or numpy:
+        return into(out, softmax, input, dim, _stacklevel, dtype, **numpy)
     if dim is None:
         dim = _implicit_dim("softmax", input)
     elif type(_stacklevel) is not int:  # ``torch.softmax(x, dim, dtype)``
@@ -437,13 +438,13 @@ def probabilities(x: Any, axis: int) -> Any:
 
 @op()
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: Any = 3, dtype: DType | None = None,
-                *, out: Tensor | None = None) -> Tensor:  # fmt: skip
+                *, out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the logarithm of `softmax` along ``dim``, computed without underflow.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html
     """
-    if out is not None:
-        return into(out, log_softmax, input, dim, _stacklevel, dtype)
+    if out is not None or numpy:
+        return into(out, log_softmax, input, dim, _stacklevel, dtype, **numpy)
     if dim is None:
         dim = _implicit_dim("log_softmax", input)
     elif type(_stacklevel) is not int:

@@ -13,7 +13,7 @@ from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops._out import into
+from tracegrad._ops._out import into, renamed
 from tracegrad._ops.pointwise import also
 from tracegrad._ops.shape import cat
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @op()
 def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None, *,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return each element along ``dim`` less the one before it, ``n`` times over.
 
     ``prepend`` and ``append`` are joined to ``input`` first.
@@ -33,8 +33,8 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
         >>> torch.tensor([1, 4, 9]).diff()
         tensor([3, 5])
     """
-    if out is not None:
-        return into(out, diff, input, n, dim, prepend, append)
+    if out is not None or numpy:
+        return into(out, diff, input, n, dim, prepend, append, **numpy)
     if input.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     parts = [x for x in (prepend, input, append) if x is not None]
@@ -66,7 +66,7 @@ def _diff(x: Aval, n: int, d: int) -> Lowering:
 
 
 @op(method=False)
-def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1, **numpy: Any) -> Tensor:
     """Return the integral of ``y`` along ``dim`` by the trapezoidal rule.
 
     Args:
@@ -74,18 +74,24 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, di
         x: where they were taken: one number each, or the shape of ``y``.
         dx: how far apart they are, 1 where neither is given.
         dim: the dim to integrate over.
+        **numpy: ``axis`` for ``dim``, as NumPy has it.
 
     Example:
         >>> import tracegrad as torch
         >>> torch.trapezoid(torch.tensor([1., 2., 3.]))
         tensor(4.)
     """
+    if numpy:
+        return renamed(trapezoid, numpy, y, x, dx=dx, dim=dim)
     return _integral("trapezoid", y, x, dx, dim)
 
 
 @op(method=False)
-def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1,
+                         **numpy: Any) -> Tensor:  # fmt: skip
     """Return the integrals of ``y`` from the first sample to each later one; arguments as `trapezoid`."""
+    if numpy:
+        return renamed(cumulative_trapezoid, numpy, y, x, dx=dx, dim=dim)
     return _integral("cumulative_trapezoid", y, x, dx, dim)
 
 
@@ -132,7 +138,7 @@ def _trapezoid(y: Aval, x: Any, name: str, d: int) -> Lowering:
 
 @op(method=False)
 def gradient(input: Tensor, *, spacing: Any = 1, dim: int | Sequence[int] | None = None,
-             edge_order: int = 1) -> tuple[Tensor, ...]:  # fmt: skip
+             edge_order: int = 1, **numpy: Any) -> tuple[Tensor, ...]:  # fmt: skip
     """Return estimates of the derivatives of a sampled function along each of ``dim``, by central differences.
 
     Args:
@@ -140,12 +146,15 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: int | Sequence[int] | None
         spacing: how far apart they are: one number, one per dim, or per dim a vector of where they were taken.
         dim: every dim where it is None.
         edge_order: 1 or 2, how exact the estimates at both ends are.
+        **numpy: ``axis`` for ``dim``, as NumPy has it.
 
     Example:
         >>> import tracegrad as torch
         >>> torch.gradient(torch.tensor([1., 2., 4., 7.]))
         (tensor([1.0000, 1.5000, 2.5000, 3.0000]),)
     """
+    if numpy:
+        return renamed(gradient, numpy, input, spacing=spacing, dim=dim, edge_order=edge_order)
     dims = rules.dims(dim, input.ndim)
     spacing = 1 if spacing is None else spacing
     steps = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)

@@ -20,8 +20,8 @@ from tracegrad import _device, _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType, type_name
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.trace import force, record
-from tracegrad._engine.value import Aval, Number, aval, concrete
+from tracegrad._engine.trace import force, new_value, record
+from tracegrad._engine.value import Aval, Number, aval
 from tracegrad._handle import Handle, constant, tensor_of, want_grad
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import cast_rule, op
@@ -102,7 +102,7 @@ def finish(made: Tensor, requires_grad: bool) -> Tensor:
 
 def from_host(array: np.ndarray[Any, Any], device: DeviceLike = None) -> Tensor:
     """Return a tensor that owns ``array``, which nobody else may write to."""
-    return tensor_of(concrete(array, aval(array.shape, _dtype.from_np(array.dtype), place(device))))
+    return tensor_of(new_value(array, aval(array.shape, _dtype.from_np(array.dtype), place(device))))
 
 
 # -- from data -----------------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def _like(input: Tensor, value: Any, dtype: DType | None, device: DeviceLike, re
 
 
 @op(method=False)
-def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: DeviceLike = None,
+def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: DeviceLike = None,
            requires_grad: bool = False, out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return the numbers from ``start`` up to but without ``end``, ``step`` apart.
 
@@ -414,8 +414,10 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | Non
     if out is not None:
         return into(out, arange, start, end, step, dtype=dtype, device=device, requires_grad=requires_grad)
     if end is None:
-        start, end = 0, start
-    start, end, step = (x.item() if hasattr(x, "item") else x for x in (start, end, step))
+        start, end = None, start
+    if end is None:
+        raise TypeError("arange() received an invalid combination of arguments: it needs an end")
+    start, end, step = (x.item() if hasattr(x, "item") else x for x in (0 if start is None else start, end, step))
     whole = all(isinstance(x, int) for x in (start, end, step))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")

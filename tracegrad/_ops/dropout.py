@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -15,6 +17,13 @@ from tracegrad._handle import check_inplace, write
 from tracegrad._ops._bits import Draw, bits32
 from tracegrad._ops._declare import op
 from tracegrad._ops._generator import draw
+from tracegrad._ops.activation import softmax
+from tracegrad._ops.creation import empty_like, zeros_like
+from tracegrad._ops.gathering import scatter
+from tracegrad._ops.math import log
+from tracegrad._ops.random_fills import exponential_
+from tracegrad._ops.reduction import argmax
+from tracegrad._ops.sharing import detach
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -66,6 +75,103 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout2d.html
     """
     return _drop(input, p, training, inplace, 2)
+
+
+@op(method=False, function=False)
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Return ``input``, ``(batch, channels, depth, height, width)``, with whole channels dropped.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout3d.html
+    """
+    ndim = input.ndim
+    if ndim not in (4, 5):
+        warnings.warn(
+            f"dropout3d: Received a {ndim}-D input to dropout3d, which is deprecated and will result in an error in a "
+            "future release. To retain the behavior and silence this warning, please use dropout instead. Note that "
+            "dropout3d exists to provide channel-wise dropout on inputs with 3 spatial dimensions, a channel "
+            "dimension, and an optional batch dimension (i.e. 4D or 5D inputs).", stacklevel=2)
+    return _drop(input, p, training, inplace, 3 if ndim == 5 else max(ndim - 1, 0))
+
+
+@op(method=False)
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Return ``input`` with every element set to the lower bound of selu with probability ``p``.
+
+    The rest is scaled and shifted so that mean 0 and variance 1 stay what they are.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.alpha_dropout.html
+    """
+    return _alpha(input, p, training, inplace, False)
+
+
+@op(method=False)
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Return ``input`` with whole channels dropped as `alpha_dropout` drops elements.
+
+    Raises:
+        RuntimeError: for fewer than 2 dims.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.feature_alpha_dropout.html
+    """
+    return _alpha(input, p, training, inplace, True)
+
+
+def _alpha(input: Tensor, p: float, training: bool, inplace: bool, features: bool) -> Tensor:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0.0:
+        return input
+    result = record(_alpha_dropout, (float(p), features), input, *draw(None))
+    if not inplace:
+        return result  # type: ignore[no-any-return]
+    check_inplace(input)
+    return write(input, result)
+
+
+def _alpha_dropout(x: Aval, seed: Any, count: Any, p: float, features: bool) -> Lowering:
+    if not x.dtype.is_inexact:
+        raise RuntimeError(f"result type Float can't be cast to the desired output type {type_name(x.dtype)}")
+    if features and x.ndim < 2:
+        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
+    shape = (*x.shape[:2], *(1,) * (x.ndim - 2)) if features else x.shape
+    scale = 0.0 if p == 1 else 1 / math.sqrt((_ALPHA**2 * p + 1) * (1 - p))
+    shift = _ALPHA * scale * p
+
+    def forward(a: Any, seed: Any, count: Any) -> tuple[Any, Any]:
+        kept = keep((seed, count), p, shape)
+        slope = jnp.where(kept, np.asarray(scale, a.dtype), np.zeros((), a.dtype))
+        return a * slope + jnp.where(kept, shift, shift - _ALPHA * scale).astype(a.dtype), (slope,)
+
+    def backward(saved: Any, g: Any) -> tuple[Any, ...]:
+        return g * saved[0], None, None
+
+    return Lowering(lambda *args: forward(*args)[0], forward, backward, "AddBackward0")
+
+
+#: How far selu goes below 0.
+_ALPHA = 1.7580993408473766
+
+
+@op(method=False, function=False)
+def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
+    """Return samples of the relaxed categorical distribution of these ``logits``.
+
+    Args:
+        logits: log-probabilities along ``dim``, unnormalised.
+        tau: the temperature: the smaller, the nearer to one-hot.
+        hard: whether to return one-hot samples, whose gradient is that of the relaxed ones.
+        eps: taken, and of no effect.
+        dim: the dim of the classes.
+
+    See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gumbel_softmax.html
+    """
+    noise = log(exponential_(empty_like(logits)))
+    soft = softmax((logits - noise) / tau, dim)
+    if not hard:
+        return soft
+    chosen = scatter(zeros_like(logits), dim, argmax(soft, dim, keepdim=True), 1.0)
+    made: Tensor = chosen - detach(soft) + soft
+    return made
 
 
 def _drop(input: Tensor, p: float, training: bool, inplace: bool, spatial: int) -> Tensor:

@@ -151,11 +151,11 @@ def _failed_minor(a: Any, lower: Any) -> Any:
 
 
 @op()
-def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
-    """Return ``X`` of ``A @ X = B`` by the Cholesky factor ``L`` of ``A``."""
+def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
+    """Return ``X`` of ``A @ X = input`` by the Cholesky factor ``input2`` of ``A``."""
     if out is not None:
-        return into(out, cholesky_solve, B, L, upper)
-    return record(_cholesky_solve, (upper,), B, L)  # type: ignore[no-any-return]
+        return into(out, cholesky_solve, input, input2, upper)
+    return record(_cholesky_solve, (upper,), input, input2)  # type: ignore[no-any-return]
 
 
 def _cholesky_solve(b: Aval, a: Aval, upper: bool) -> Lowering:
@@ -198,11 +198,11 @@ def _by_factor(factor: Any, b: Any, upper: bool) -> Any:
 
 
 @op()
-def cholesky_inverse(L: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
-    """Return the inverse of the matrix whose Cholesky factor is ``L``."""
+def cholesky_inverse(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
+    """Return the inverse of the matrix whose Cholesky factor is ``input``."""
     if out is not None:
-        return into(out, cholesky_inverse, L, upper)
-    return record(_cholesky_inverse, (upper,), L)[0]  # type: ignore[no-any-return]
+        return into(out, cholesky_inverse, input, upper)
+    return record(_cholesky_inverse, (upper,), input)[0]  # type: ignore[no-any-return]
 
 
 def _cholesky_inverse(x: Aval, upper: bool) -> Lowering:

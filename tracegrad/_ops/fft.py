@@ -15,7 +15,7 @@ from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops._out import into
+from tracegrad._ops._out import into, renamed
 from tracegrad._ops.creation import DeviceLike, finish, from_host
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _Sizes = Sequence[int] | None
 
 @op(method=False, function=False)
 def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None, *,
-        out: Tensor | None = None) -> Tensor:  # fmt: skip
+        out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the Fourier transform along ``dim``.
 
     Args:
@@ -38,29 +38,30 @@ def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = N
         dim: the dim.
         norm: ``backward`` (no scaling, as None), ``forward`` (by ``1 / n``) or ``ortho`` (by ``1 / sqrt(n)``).
         out: where to write the result.
+        **numpy: ``axis`` for ``dim``, as NumPy has it.
 
     Example:
         >>> import tracegrad as torch
         >>> torch.fft.fft(torch.tensor([1., 2.]))
         tensor([ 3.+0.j, -1.+0.j])
     """
-    if out is not None:
-        return into(out, fft, input, n, dim, norm)
+    if out is not None or numpy:
+        return into(out, fft, input, n, dim, norm, **numpy)
     return record(_along, ("fft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
 @op(method=False, function=False)
 def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None, *,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``fft``; arguments as there."""
-    if out is not None:
-        return into(out, ifft, input, n, dim, norm)
+    if out is not None or numpy:
+        return into(out, ifft, input, n, dim, norm, **numpy)
     return record(_along, ("ifft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
 @op(method=False, function=False)
 def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None, *,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the first ``n // 2 + 1`` elements of the Fourier transform of real numbers; the rest mirrors them.
 
     Example:
@@ -68,35 +69,35 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
         >>> torch.fft.rfft(torch.tensor([1., 2., 3., 4.]))
         tensor([10.+0.j, -2.+2.j, -2.+0.j])
     """
-    if out is not None:
-        return into(out, rfft, input, n, dim, norm)
+    if out is not None or numpy:
+        return into(out, rfft, input, n, dim, norm, **numpy)
     return record(_along, ("rfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
 @op(method=False, function=False)
 def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``rfft``, ``n`` real numbers: an even number where ``n`` is None."""
-    if out is not None:
-        return into(out, irfft, input, n, dim, norm)
+    if out is not None or numpy:
+        return into(out, irfft, input, n, dim, norm, **numpy)
     return record(_along, ("irfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
 @op(method=False, function=False)
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None, *,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the Fourier transform, ``n`` real numbers, of a signal of which half is given: the rest mirrors it."""
-    if out is not None:
-        return into(out, hfft, input, n, dim, norm)
+    if out is not None or numpy:
+        return into(out, hfft, input, n, dim, norm, **numpy)
     return record(_along, ("hfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
 @op(method=False, function=False)
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``hfft``: of ``n`` real numbers, the first ``n // 2 + 1``."""
-    if out is not None:
-        return into(out, ihfft, input, n, dim, norm)
+    if out is not None or numpy:
+        return into(out, ihfft, input, n, dim, norm, **numpy)
     return record(_along, ("ihfft", n, dim, norm), input)  # type: ignore[no-any-return]
 
 
@@ -105,109 +106,109 @@ def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
 
 @op(method=False, function=False)
 def fft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | None = None, *,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the Fourier transform over two dims; ``s`` as ``n`` of ``fft``, one per dim."""
-    if out is not None:
-        return into(out, fft2, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, fft2, input, s, dim, norm, **numpy)
     return _record_several("fftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def ifft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``fft2``."""
-    if out is not None:
-        return into(out, ifft2, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, ifft2, input, s, dim, norm, **numpy)
     return _record_several("ifftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def rfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``rfft`` over the last of two dims, then ``fft`` over the other."""
-    if out is not None:
-        return into(out, rfft2, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, rfft2, input, s, dim, norm, **numpy)
     return _record_several("rfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def irfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | None = None, *,
-           out: Tensor | None = None) -> Tensor:  # fmt: skip
+           out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``rfft2``."""
-    if out is not None:
-        return into(out, irfft2, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, irfft2, input, s, dim, norm, **numpy)
     return _record_several("irfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def hfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``fft`` over the first of two dims, then ``hfft`` over the last."""
-    if out is not None:
-        return into(out, hfft2, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, hfft2, input, s, dim, norm, **numpy)
     return _record_several("hfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def ihfft2(input: Tensor, s: _Sizes = None, dim: _Sizes = (-2, -1), norm: str | None = None, *,
-           out: Tensor | None = None) -> Tensor:  # fmt: skip
+           out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``hfft2``."""
-    if out is not None:
-        return into(out, ihfft2, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, ihfft2, input, s, dim, norm, **numpy)
     return _record_several("ihfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def fftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None = None, *,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the Fourier transform over ``dim``, every dim where it is None."""
-    if out is not None:
-        return into(out, fftn, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, fftn, input, s, dim, norm, **numpy)
     return _record_several("fftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def ifftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``fftn``."""
-    if out is not None:
-        return into(out, ifftn, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, ifftn, input, s, dim, norm, **numpy)
     return _record_several("ifftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def rfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``rfft`` over the last of ``dim``, then ``fft`` over the others."""
-    if out is not None:
-        return into(out, rfftn, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, rfftn, input, s, dim, norm, **numpy)
     return _record_several("rfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def irfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None = None, *,
-           out: Tensor | None = None) -> Tensor:  # fmt: skip
+           out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``rfftn``."""
-    if out is not None:
-        return into(out, irfftn, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, irfftn, input, s, dim, norm, **numpy)
     return _record_several("irfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def hfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None = None, *,
-          out: Tensor | None = None) -> Tensor:  # fmt: skip
+          out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``fft`` over all of ``dim`` but the last, then ``hfft`` over that."""
-    if out is not None:
-        return into(out, hfftn, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, hfftn, input, s, dim, norm, **numpy)
     return _record_several("hfftn", input, s, dim, norm)
 
 
 @op(method=False, function=False)
 def ihfftn(input: Tensor, s: _Sizes = None, dim: _Sizes = None, norm: str | None = None, *,
-           out: Tensor | None = None) -> Tensor:  # fmt: skip
+           out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the inverse of ``hfftn``."""
-    if out is not None:
-        return into(out, ihfftn, input, s, dim, norm)
+    if out is not None or numpy:
+        return into(out, ihfftn, input, s, dim, norm, **numpy)
     return _record_several("ihfftn", input, s, dim, norm)
 
 
@@ -321,14 +322,18 @@ def _frequencies(of: Any, d: float, dtype: DType | None, device: DeviceLike, req
 
 
 @op(method=False, function=False)
-def fftshift(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+def fftshift(input: Tensor, dim: int | Sequence[int] | None = None, **numpy: Any) -> Tensor:
     """Return the result of ``fftn`` with the frequency 0 in the middle."""
+    if numpy:
+        return renamed(fftshift, numpy, input, dim)
     return record(_shift, (rules.frozen(dim), False), input)  # type: ignore[no-any-return]
 
 
 @op(method=False, function=False)
-def ifftshift(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+def ifftshift(input: Tensor, dim: int | Sequence[int] | None = None, **numpy: Any) -> Tensor:
     """Return the inverse of ``fftshift``."""
+    if numpy:
+        return renamed(ifftshift, numpy, input, dim)
     return record(_shift, (rules.frozen(dim), True), input)  # type: ignore[no-any-return]
 
 

@@ -87,13 +87,14 @@ def _gather(x: Aval, index: Aval, d: int) -> Lowering:
 
 
 @op()
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, out: Tensor | None = None,
+                   **numpy: Any) -> Tensor:  # fmt: skip
     """Return the elements of ``input`` at ``indices`` along ``dim``, the other dims broadcast.
 
     Where ``dim`` is None, both are taken as flat.
     """
-    if out is not None:
-        return into(out, take_along_dim, input, indices, dim)
+    if out is not None or numpy:
+        return into(out, take_along_dim, input, indices, dim, **numpy)
     made: Tensor = record(_take_along_dim, (dim,), input, indices)
     return made
 
@@ -119,7 +120,7 @@ def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     if out is not None:
         return into(out, take, input, index)
     array, count = index._value.array, input._value.spec.aval.numel
-    if type(array) is np.ndarray and array.dtype.kind == "i":
+    if type(array) is np.ndarray and array.dtype.kind == "i" and count:
         for i in array[(array < -count) | (array >= count)].flat:
             raise IndexError(f"out of range: tried to access index {i} on a tensor of {count} elements.")
     made: Tensor = record(_take, (), input, index)
@@ -129,6 +130,9 @@ def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
 def _take(x: Aval, index: Aval) -> Lowering:
     if index.dtype is not _dtype.int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {type_name(index.dtype)}")
+    if not x.numel and index.numel:
+        raise IndexError("take(): tried to take from an empty tensor")
+
     def error(i: int) -> Exception:
         return IndexError(f"out of range: tried to access index {i} on a tensor of {x.numel} elements.")
 

@@ -8,6 +8,7 @@ are static. A boolean mask is read when it is used, since its result's shape dep
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from tracegrad._engine.value import Aval, Number
 from tracegrad._handle import Handle, as_view, tensor_of
 from tracegrad._layout import Layout
 from tracegrad._ops import _rules as rules
-from tracegrad._ops._checks import bounds
+from tracegrad._ops._checks import BOUNDS, bounds
 from tracegrad._ops._declare import op
 from tracegrad._ops._out import into
 from tracegrad._ops._views import view_of
@@ -67,15 +68,20 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         return _basic(input, ((_length(start, stop, step), step),), (start,), True)
     if kind is not tuple:
         if getattr(index, "_value", None) is not None and index.ndim and index.dtype is _dtype.int64:
-            _check_host(index, input, 0)
+            shape, on_host = input._value.spec.aval.shape, host_elements((index,))
             made: Tensor = record(_gather, ((0,),), input, index)
+            if on_host and made._value.spec.aval.numel:
+                check_host(on_host, shape)
             return made
         index = as_tuple(index)
     plan, starts, gathered, strided = resolve(input, index)
     if not gathered:
         return _basic(input, plan, starts, strided)
     source = _basic(input, plan, starts, strided) if plan else input
+    on_host, shape = host_elements(gathered.values()), source._value.spec.aval.shape
     made = record(_gather, (tuple(gathered),), source, *gathered.values())
+    if on_host and made._value.spec.aval.numel:
+        check_host(on_host, [shape[d] for d in gathered])
     return made
 
 
@@ -322,8 +328,12 @@ def resolve(input: Tensor, items: tuple[Any, ...], masks: bool = False) -> Any:
             elif of.dtype not in (_dtype.int64, _dtype.int32):
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
             else:
-                _check_host(index, input, at)
                 if not of.shape:
+                    if not shape[at]:  # whatever it is, there is nothing
+                        raise IndexError(BOUNDS.format(i=int(force(index._value)), d=at, n=0))
+                    for array in host_elements((index,)).values():
+                        if not -shape[at] <= array < shape[at]:
+                            raise IndexError(BOUNDS.format(i=array, d=at, n=shape[at]))
                     plan.append(_SELECT)
                     starts.append(tensor_of(index._value))  # the view stays where it is when ``index`` is written to
                 else:
@@ -383,15 +393,23 @@ def _tensor_index(item: Any) -> Tensor:
     return tensor(item)
 
 
-def _check_host(index: Tensor, input: Tensor, d: int) -> None:
-    """Raise where an index tensor that is still host data has an element out of bounds."""
-    array = index._value.array
-    shape = input._value.spec.aval.shape
-    if type(array) is np.ndarray and array.size and d < len(shape):
-        size = shape[d]
-        wrong = array[(array < -size) | (array >= size)]
+def host_elements(indices: Iterable[Tensor]) -> dict[int, Any]:
+    """Return the elements of those index tensors that are still host data, by number. Recording may move them."""
+    return {n: i._value.array for n, i in enumerate(indices) if type(i._value.array) is np.ndarray}
+
+
+def check_host(elements: dict[int, Any], sizes: Sequence[int]) -> None:
+    """Raise where an element is out of bounds; ``sizes`` are those of the dims that the index tensors stand for."""
+    for n, array in elements.items():
+        wrong = array[(array < -sizes[n]) | (array >= sizes[n])]
         if wrong.size:
-            raise IndexError(f"index {wrong.flat[0]} is out of bounds for dimension {d} with size {size}")
+            raise IndexError(BOUNDS.format(i=wrong.flat[0], d=n, n=sizes[n]))
+
+
+def check_empty(x: Aval, at: Sequence[int], spread: tuple[int, ...]) -> None:
+    """Raise where a dim without elements is indexed."""
+    if 0 not in spread and any(x.shape[d] == 0 for d in at):
+        raise IndexError("index is out of bounds for dimension with size 0")
 
 
 def _gather(x: Aval, *rest: Any) -> Lowering:
@@ -399,10 +417,11 @@ def _gather(x: Aval, *rest: Any) -> Lowering:
     if x.ndim < len(at) or x.ndim == 0:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
     try:
-        np.broadcast_shapes(*[i.shape for i in indices])
+        spread = np.broadcast_shapes(*[i.shape for i in indices])
     except ValueError:
         raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
                          + ", ".join(str(list(i.shape)) for i in indices)) from None
+    check_empty(x, at, spread)
 
     def fn(a: Any, *given: Any) -> Any:
         where: list[Any] = [slice(None)] * (at[-1] + 1)
@@ -410,7 +429,8 @@ def _gather(x: Aval, *rest: Any) -> Lowering:
             where[d] = i
         return a.at[tuple(where)].get(mode="fill")
 
-    checks = tuple(check for n, d in enumerate(at)
+    empty = 0 in spread or any(n == 0 for d, n in enumerate(x.shape) if d not in at)  # then nothing is looked up
+    checks = tuple(check for n, d in enumerate(at) if not empty
                    for check in bounds(n + 1, x.shape[d], n, IndexError, negative=True))  # fmt: skip
     return Lowering(fn, name="IndexBackward0", device=x.device, checks=checks)
 

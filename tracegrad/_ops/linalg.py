@@ -305,13 +305,13 @@ def _trace(x: Aval) -> Lowering:
 
 
 @op()
-def cross(input: Tensor, other: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
+def cross(input: Tensor, other: Tensor, dim: int | None = None, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return the cross products of vectors of three elements along ``dim``.
 
     Where ``dim`` is None, the first dim of size 3 is meant.
     """
-    if out is not None:
-        return into(out, cross, input, other, dim)
+    if out is not None or numpy:
+        return into(out, cross, input, other, dim, **numpy)
     made: Tensor = record(_cross, (dim,), input, other)
     return made
 

@@ -224,23 +224,23 @@ def _embedding(index: Aval, weight: Aval, padding_idx: int | None, by_frequency:
 
 
 @op(method=False, function=False)
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Return int64 zeros with a one at each element of ``tensor``, along a new last dim of ``num_classes``.
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """Return int64 zeros with a one at each element of ``input``, along a new last dim of ``num_classes``.
 
     With ``num_classes=-1`` the largest element is read to find how many there are, which flushes.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html
     """
-    if tensor.dtype is not _dtype.int64:
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if input.dtype is not _dtype.int64:
+        raise RuntimeError("one_hot is only applicable to index input of type LongTensor.")
     if num_classes == -1:
-        if 0 in tensor.shape:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        elements = tensor.numpy()
+        if 0 in input.shape:
+            raise RuntimeError("Can not infer total number of classes from empty input.")
+        elements = input.numpy()
         if elements.min() < 0:
             raise RuntimeError("Class values must be non-negative.")
         num_classes = int(elements.max()) + 1
-    return record(_one_hot, (num_classes,), tensor)  # type: ignore[no-any-return]
+    return record(_one_hot, (num_classes,), input)  # type: ignore[no-any-return]
 
 
 def _one_hot(x: Aval, classes: int) -> Lowering:

@@ -126,12 +126,6 @@ def reciprocal(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @op()
-def conj(input: Tensor) -> Tensor:
-    """Return the conjugates; ``input`` itself where it is real."""
-    return unary(rules.same, jnp.conj, input) if input.dtype.is_complex else input
-
-
-@op()
 def angle(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the argument of every element in radians: 0 or pi of real numbers."""
     if out is not None:

@@ -21,6 +21,7 @@ from tracegrad._handle import write
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
 from tracegrad._ops._opmath import opmath, require_floating
+from tracegrad._ops._out import renamed
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -402,11 +403,13 @@ def _normalize(x: Aval, p: float, dim: Any, eps: float) -> Lowering:
 
 
 @op(method=False)
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8, **numpy: Any) -> Tensor:
     """Return the cosine of the angle between ``x1`` and ``x2`` along ``dim``; norms count as at least ``eps``.
 
     See https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html
     """
+    if numpy:
+        return renamed(cosine_similarity, numpy, x1, x2, dim, eps)
     return record(_cosine, (dim, float(eps)), x1, x2)  # type: ignore[no-any-return]
 
 

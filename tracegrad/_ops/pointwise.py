@@ -146,6 +146,9 @@ def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = N
         out: Tensor | None = None) -> Tensor:  # fmt: skip
     """Return ``input / other``; rounded where ``rounding_mode`` is ``"floor"`` or ``"trunc"``.
 
+    XLA divides many elements by one number by multiplying with its reciprocal. So the last bit may not be PyTorch's,
+    and as XLA takes denormal numbers for 0, a ``float32`` divided by more than ``2 ** 126`` is 0.
+
     Example:
         >>> import tracegrad as torch
         >>> torch.div(torch.tensor([-7, 7]), 2, rounding_mode="trunc")

@@ -40,17 +40,17 @@ class Mode(ValuesIndices):
 
 
 @op()
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Any = None) -> Any:
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Any = None, **numpy: Any) -> Any:
     """Return the median, the lower one of an even number, or a pair ``(values, indices)`` along ``dim``."""
-    if out is not None:
-        return into(out, median, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, median, input, dim, keepdim, **numpy)
     if dim is None:
         return record(_full_median, (False,), input)
     return Median._make(record(_median, (dim, keepdim, False), input))
 
 
 @op()
-def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Any = None) -> Any:
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Any = None, **numpy: Any) -> Any:
     """Return ``median`` of the elements that are not nan.
 
     Example:
@@ -58,8 +58,8 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, o
         >>> torch.tensor([1., float("nan"), 3., 2.]).nanmedian()
         tensor(2.)
     """
-    if out is not None:
-        return into(out, nanmedian, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, nanmedian, input, dim, keepdim, **numpy)
     if dim is None:
         return record(_full_median, (True,), input)
     return Nanmedian._make(record(_median, (dim, keepdim, True), input))
@@ -114,7 +114,7 @@ def _tangent(flat: Any, weights: Any) -> Any:
 
 @op()
 def quantile(input: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, *,
-             interpolation: str = "linear", out: Tensor | None = None) -> Tensor:  # fmt: skip
+             interpolation: str = "linear", out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return what a share ``q`` of the elements along ``dim`` lies below.
 
     Args:
@@ -125,23 +125,24 @@ def quantile(input: Tensor, q: Tensor | float, dim: int | None = None, keepdim: 
         interpolation: what to return between two elements: ``linear``, ``lower``, ``higher``, ``midpoint`` or
             ``nearest``.
         out: where to write the result.
+        **numpy: ``axis`` for ``dim``, as NumPy has it.
 
     Example:
         >>> import tracegrad as torch
         >>> torch.quantile(torch.tensor([0., 1., 2., 3.]), 0.5)
         tensor(1.5000)
     """
-    if out is not None:
-        return into(out, quantile, input, q, dim, keepdim, interpolation=interpolation)
+    if out is not None or numpy:
+        return into(out, quantile, input, q, dim, keepdim, interpolation=interpolation, **numpy)
     return _record_quantile("quantile", input, q, dim, keepdim, interpolation)
 
 
 @op()
 def nanquantile(input: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, *,
-                interpolation: str = "linear", out: Tensor | None = None) -> Tensor:  # fmt: skip
+                interpolation: str = "linear", out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``quantile`` of the elements that are not nan."""
-    if out is not None:
-        return into(out, nanquantile, input, q, dim, keepdim, interpolation=interpolation)
+    if out is not None or numpy:
+        return into(out, nanquantile, input, q, dim, keepdim, interpolation=interpolation, **numpy)
     return _record_quantile("nanquantile", input, q, dim, keepdim, interpolation)
 
 
@@ -202,7 +203,7 @@ def _quantile(x: Aval, q: Any, name: str, dim: int | None, keepdim: bool, interp
 
 
 @op()
-def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Mode:
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Any = None, **numpy: Any) -> Mode:
     """Return the most frequent element along ``dim``, the smallest of several, and where its last one stands.
 
     Example:
@@ -210,8 +211,8 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Any = None
         >>> torch.tensor([1, 2, 2, 3]).mode().values
         tensor(2)
     """
-    if out is not None:
-        return into(out, mode, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, mode, input, dim, keepdim, **numpy)
     return Mode._make(record(_mode, (dim, keepdim), input))
 
 

@@ -12,7 +12,7 @@ from tracegrad._engine.value import Aval
 from tracegrad._layout import Layout
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops._out import into
+from tracegrad._ops._out import into, renamed
 from tracegrad._ops._views import is_contiguous, view_of, viewed
 from tracegrad._ops.creation import sizes
 
@@ -40,9 +40,11 @@ def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
 @op()
 def flip(input: Tensor, *dims: Any, **keyword: Any) -> Tensor:
     """Return ``input`` with the order of the elements reversed along these dims; a copy, not a view."""
-    if not dims and not keyword:
+    if keyword:
+        return renamed(flip, keyword, input, *dims)
+    if not dims:
         raise TypeError('flip() missing 1 required positional arguments: "dims"')
-    made: Tensor = record(_flip, (sizes(dims, keyword.get("dims"), "dims"),), input)
+    made: Tensor = record(_flip, (sizes(dims, name="dims"),), input)
     return made
 
 

@@ -17,8 +17,8 @@ from tracegrad._engine.trace import record, unary
 from tracegrad._engine.value import Aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops._out import into
-from tracegrad._ops._rules import Dims, frozen
+from tracegrad._ops._out import into, renamed
+from tracegrad._ops._rules import REQUIRED, Dims, frozen
 from tracegrad._ops.blending import maximum, minimum
 from tracegrad._ops.pointwise import refuse
 
@@ -50,7 +50,7 @@ class Min(ValuesIndices):
 
 @op()
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
-        out: Tensor | None = None) -> Tensor:  # fmt: skip
+        out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the sum over ``dim``, over every dim where it is None. Integers and bools sum up as int64.
 
     Example:
@@ -58,8 +58,8 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
         >>> torch.tensor([[1, 2], [3, 4]]).sum(0)
         tensor([4, 6])
     """
-    if out is not None:
-        return into(out, sum, input, dim, keepdim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, sum, input, dim, keepdim, dtype=dtype, **numpy)
     if dim is None and dtype is None and not keepdim:
         return unary(_full_sum, jnp.sum, input)  # type: ignore[no-any-return]
     return record(_sum, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
@@ -82,8 +82,10 @@ def _sum(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
 
 
 @op(function=False)
-def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+def sum_to_size(input: Tensor, *size: Any, **keyword: Any) -> Tensor:
     """Return ``input`` summed over the dims in which ``size``, which broadcasts to its shape, is 1 or missing."""
+    if keyword:
+        return renamed(sum_to_size, keyword, input, *size)
     to = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
     return record(_sum_to_size, (to,), input)  # type: ignore[no-any-return]
 
@@ -101,10 +103,10 @@ def _sum_to_size(x: Aval, to: tuple[int, ...]) -> Lowering:
 
 @op()
 def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
-           out: Tensor | None = None) -> Tensor:  # fmt: skip
+           out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the sum over ``dim`` with nan taken as 0."""
-    if out is not None:
-        return into(out, nansum, input, dim, keepdim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, nansum, input, dim, keepdim, dtype=dtype, **numpy)
     return record(_nansum, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
@@ -117,7 +119,7 @@ def _nansum(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
 
 @op()
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the mean over ``dim``, over every dim where it is None. RuntimeError for integers and bools.
 
     Example:
@@ -125,8 +127,8 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
         >>> torch.tensor([1., 2.]).mean()
         tensor(1.5000)
     """
-    if out is not None:
-        return into(out, mean, input, dim, keepdim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, mean, input, dim, keepdim, dtype=dtype, **numpy)
     if dim is None and dtype is None and not keepdim:
         return unary(_full_mean, jnp.mean, input)  # type: ignore[no-any-return]
     return record(_mean, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
@@ -148,10 +150,10 @@ def _mean(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering:
 
 @op()
 def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None,
-            out: Tensor | None = None) -> Tensor:  # fmt: skip
+            out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the mean over ``dim`` of what is not nan."""
-    if out is not None:
-        return into(out, nanmean, input, dim, keepdim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, nanmean, input, dim, keepdim, dtype=dtype, **numpy)
     return record(_nanmean, (frozen(dim), keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
@@ -164,10 +166,10 @@ def _nanmean(x: Aval, dim: Dims, keepdim: bool, dtype: DType | None) -> Lowering
 
 @op()
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None,
-         out: Tensor | None = None) -> Tensor:  # fmt: skip
+         out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the product along ``dim``, of all elements where it is None."""
-    if out is not None:
-        return into(out, prod, input, dim, keepdim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, prod, input, dim, keepdim, dtype=dtype, **numpy)
     return record(_prod, (dim, keepdim, dtype), input)  # type: ignore[no-any-return]
 
 
@@ -183,8 +185,10 @@ def _one(dim: int | None, ndim: int) -> tuple[int, ...]:
 
 
 @op()
-def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+def count_nonzero(input: Tensor, dim: Dims = None, **numpy: Any) -> Tensor:
     """Return how many elements are not 0."""
+    if numpy:
+        return renamed(count_nonzero, numpy, input, dim)
     return record(_count_nonzero, (frozen(dim),), input)  # type: ignore[no-any-return]
 
 
@@ -194,10 +198,11 @@ def _count_nonzero(x: Aval, dim: Dims) -> Lowering:
 
 
 @op()
-def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def logsumexp(input: Tensor, dim: Dims = REQUIRED, keepdim: bool = False, *, out: Tensor | None = None,
+              **numpy: Any) -> Tensor:  # fmt: skip
     """Return ``log(sum(exp(input)))`` over ``dim`` without overflow between."""
-    if out is not None:
-        return into(out, logsumexp, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, logsumexp, input, dim, keepdim, **numpy)
     return record(_logsumexp, (frozen(dim), keepdim), input)  # type: ignore[no-any-return]
 
 
@@ -214,18 +219,18 @@ def _logsumexp(x: Aval, dim: Dims, keepdim: bool) -> Lowering:
 
 
 @op()
-def any(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return whether some element is true, that is not 0."""
-    if out is not None:
-        return into(out, any, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, any, input, dim, keepdim, **numpy)
     return record(_truth, (jnp.any, frozen(dim), keepdim), input)  # type: ignore[no-any-return]
 
 
 @op()
-def all(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return whether every element is true, that is not 0."""
-    if out is not None:
-        return into(out, all, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, all, input, dim, keepdim, **numpy)
     return record(_truth, (jnp.all, frozen(dim), keepdim), input)  # type: ignore[no-any-return]
 
 
@@ -239,7 +244,8 @@ def _truth(x: Aval, fn: Callable[..., Any], dim: Dims, keepdim: bool) -> Lowerin
 
 
 @op()
-def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None, out: Any = None) -> Any:
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None, out: Any = None,
+        **numpy: Any) -> Any:  # fmt: skip
     """Return the largest element, or a pair ``(values, indices)`` along ``dim``, or ``maximum`` with a tensor.
 
     Among equal elements the gradient is shared; along a dim the first gets it.
@@ -249,8 +255,8 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
         >>> torch.tensor([[1, 5], [7, 2]]).max(1).indices
         tensor([1, 0])
     """
-    if out is not None:
-        return into(out, max, input, dim, keepdim, other=other)
+    if out is not None or numpy:
+        return into(out, max, input, dim, keepdim, other=other, **numpy)
     if dim is None and other is None:
         return unary(_largest, jnp.max, input)
     if type(dim) is int:
@@ -259,13 +265,14 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
 
 
 @op()
-def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None, out: Any = None) -> Any:
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None, out: Any = None,
+        **numpy: Any) -> Any:  # fmt: skip
     """Return the smallest element, or a pair ``(values, indices)`` along ``dim``, or ``minimum`` with a tensor.
 
     Among equal elements the gradient is shared; along a dim the first gets it.
     """
-    if out is not None:
-        return into(out, min, input, dim, keepdim, other=other)
+    if out is not None or numpy:
+        return into(out, min, input, dim, keepdim, other=other, **numpy)
     if dim is None and other is None:
         return unary(_smallest, jnp.min, input)
     if type(dim) is int:
@@ -282,18 +289,18 @@ def _smallest(x: Aval, fn: Callable[..., Any]) -> Lowering:
 
 
 @op()
-def amax(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def amax(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return the largest element over ``dim``; equal ones share the gradient."""
-    if out is not None:
-        return into(out, amax, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, amax, input, dim, keepdim, **numpy)
     return record(_extreme, ("amax", frozen(dim), keepdim, "AmaxBackward0"), input)  # type: ignore[no-any-return]
 
 
 @op()
-def amin(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def amin(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return the smallest element over ``dim``; equal ones share the gradient."""
-    if out is not None:
-        return into(out, amin, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, amin, input, dim, keepdim, **numpy)
     return record(_extreme, ("amin", frozen(dim), keepdim, "AminBackward0"), input)  # type: ignore[no-any-return]
 
 
@@ -308,7 +315,7 @@ class Aminmax(NamedTuple):
 
 
 @op()
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None) -> Aminmax:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None, **numpy: Any) -> Aminmax:
     """Return the smallest and the largest element along ``dim``, of all where it is None.
 
     Example:
@@ -316,8 +323,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out
         >>> torch.tensor([1, 5, 3]).aminmax().max
         tensor(5)
     """
-    if out is not None:
-        return into(out, aminmax, input, dim=dim, keepdim=keepdim)
+    if out is not None or numpy:
+        return into(out, aminmax, input, dim=dim, keepdim=keepdim, **numpy)
     return Aminmax._make(record(_aminmax, (dim, keepdim), input))
 
 
@@ -391,18 +398,20 @@ def pick(x: Aval, dim: int, keepdim: bool, find: Callable[[Any, int], Any], name
 
 
 @op()
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None,
+           **numpy: Any) -> Tensor:  # fmt: skip
     """Return the index of the first largest element, in the flattened tensor where ``dim`` is None."""
-    if out is not None:
-        return into(out, argmax, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, argmax, input, dim, keepdim, **numpy)
     return record(_argument, ("argmax", dim, keepdim), input)  # type: ignore[no-any-return]
 
 
 @op()
-def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None,
+           **numpy: Any) -> Tensor:  # fmt: skip
     """Return the index of the first smallest element, in the flattened tensor where ``dim`` is None."""
-    if out is not None:
-        return into(out, argmin, input, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, argmin, input, dim, keepdim, **numpy)
     return record(_argument, ("argmin", dim, keepdim), input)  # type: ignore[no-any-return]
 
 

@@ -14,6 +14,7 @@ from tracegrad._engine.value import Aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
 from tracegrad._ops._out import into
+from tracegrad._ops._rules import REQUIRED
 from tracegrad._ops.math import logs_added
 from tracegrad._ops.pointwise import refuse
 from tracegrad._ops.reduction import ValuesIndices, widened
@@ -31,7 +32,8 @@ class Cummin(ValuesIndices):
 
 
 @op(inplace=True)
-def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None, out: Tensor | None = None) -> Tensor:
+def cumsum(input: Tensor, dim: int = REQUIRED, *, dtype: DType | None = None, out: Tensor | None = None,
+            **numpy: Any) -> Tensor:  # fmt: skip
     """Return the sums of all elements up to each one along ``dim``.
 
     Example:
@@ -39,16 +41,17 @@ def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None, out: Tensor |
         >>> torch.tensor([1, 2, 3]).cumsum(0)
         tensor([1, 3, 6])
     """
-    if out is not None:
-        return into(out, cumsum, input, dim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, cumsum, input, dim, dtype=dtype, **numpy)
     return record(_running, ("cumsum", dim, dtype), input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)
-def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None, out: Tensor | None = None) -> Tensor:
+def cumprod(input: Tensor, dim: int = REQUIRED, *, dtype: DType | None = None, out: Tensor | None = None,
+            **numpy: Any) -> Tensor:  # fmt: skip
     """Return the products of all elements up to each one along ``dim``."""
-    if out is not None:
-        return into(out, cumprod, input, dim, dtype=dtype)
+    if out is not None or numpy:
+        return into(out, cumprod, input, dim, dtype=dtype, **numpy)
     return record(_running, ("cumprod", dim, dtype), input)  # type: ignore[no-any-return]
 
 
@@ -61,10 +64,10 @@ def _running(x: Aval, name: str, dim: int, dtype: DType | None) -> Lowering:
 
 
 @op()
-def logcumsumexp(input: Tensor, dim: int, *, out: Tensor | None = None) -> Tensor:
+def logcumsumexp(input: Tensor, dim: int = REQUIRED, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return ``logsumexp`` of all elements up to each one along ``dim``."""
-    if out is not None:
-        return into(out, logcumsumexp, input, dim)
+    if out is not None or numpy:
+        return into(out, logcumsumexp, input, dim, **numpy)
     return record(_logcumsumexp, (dim,), input)  # type: ignore[no-any-return]
 
 
@@ -81,7 +84,7 @@ def _logcumsumexp(x: Aval, dim: int) -> Lowering:
 
 
 @op()
-def cummax(input: Tensor, dim: int, *, out: Any = None) -> Cummax:
+def cummax(input: Tensor, dim: int = REQUIRED, *, out: Any = None, **numpy: Any) -> Cummax:
     """Return the largest of all elements up to each one along ``dim``, and where the last such one stands.
 
     Example:
@@ -89,16 +92,16 @@ def cummax(input: Tensor, dim: int, *, out: Any = None) -> Cummax:
         >>> torch.tensor([1, 3, 2]).cummax(0).values
         tensor([1, 3, 3])
     """
-    if out is not None:
-        return into(out, cummax, input, dim)
+    if out is not None or numpy:
+        return into(out, cummax, input, dim, **numpy)
     return Cummax._make(record(_running_extreme, ("cummax", dim), input))
 
 
 @op()
-def cummin(input: Tensor, dim: int, *, out: Any = None) -> Cummin:
+def cummin(input: Tensor, dim: int = REQUIRED, *, out: Any = None, **numpy: Any) -> Cummin:
     """Return the smallest of all elements up to each one along ``dim``, and where the last such one stands."""
-    if out is not None:
-        return into(out, cummin, input, dim)
+    if out is not None or numpy:
+        return into(out, cummin, input, dim, **numpy)
     return Cummin._make(record(_running_extreme, ("cummin", dim), input))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from tracegrad import _dtype
-from tracegrad._dtype import type_name
+from tracegrad._dtype import DType, type_name
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
@@ -25,6 +25,7 @@ from tracegrad._ops._out import into
 from tracegrad._ops._views import view_of, viewed
 from tracegrad._ops.gathering import added, multiplied
 from tracegrad._ops.pointwise import refuse
+from tracegrad._ops.viewing import bits, conj, negated, reread
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -369,10 +370,22 @@ def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int],
         raise UnsupportedError("as_strided() of a tensor that was detached from a view is not supported: call it on a "
                                "clone() of that tensor")
     if storage is not None and input._steps:
-        of = input._base  # type: ignore[assignment]
+        of = storage.owner()  # type: ignore[assignment]
         if storage_offset is None:
             storage_offset = layout(input, read=True)[1]
-    return viewed(_as_strided, (tuple(size), tuple(stride), storage_offset or 0), of, True, False)
+    place = tuple(size), tuple(stride), storage_offset or 0
+    return strided_part(of, *place, input._value.spec.aval.dtype, bits(input))
+
+
+def strided_part(of: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int, dtype: DType,
+                 of_bits: tuple[bool, bool] = (False, False)) -> Tensor:  # fmt: skip
+    """Return a view of elements of ``of`` that are taken in steps, where they are read as numbers of ``dtype``.
+
+    ``of_bits`` are those that the view shall have, see NOTE [Bits] in `viewing.py`.
+    """
+    made = viewed(_as_strided, (size, stride, offset), reread(of, dtype), True, False)
+    made = conj(made) if of_bits[0] else made
+    return negated(made) if of_bits[1] else made
 
 
 def _as_strided(x: Aval, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Lowering:

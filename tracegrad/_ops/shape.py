@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
-import numpy as np
 
+from tracegrad import _dtype
 from tracegrad._dtype import DType, type_name
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.trace import force, record
+from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval, Number
-from tracegrad._errors import UnsupportedError
-from tracegrad._handle import Handle
 from tracegrad._layout import Layout, layout, stretched
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
-from tracegrad._ops._out import into
+from tracegrad._ops._out import into, renamed
+from tracegrad._ops._rules import REQUIRED
 from tracegrad._ops._views import other_order, same_order, view_of, viewed
-from tracegrad._ops.creation import check_sizes, sizes
+from tracegrad._ops.creation import sizes
+from tracegrad._ops.viewing import conj, retyped
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -43,7 +42,9 @@ def reshape(input: Tensor, *shape: Any, **keyword: Any) -> Tensor:
         >>> torch.arange(4).reshape(2, -1).tolist()
         [[0, 1], [2, 3]]
     """
-    to = sizes(shape, keyword.get("shape"))
+    if keyword:
+        return renamed(reshape, keyword, input, *shape)
+    to = sizes(shape)
     if input._strided and not _viewable(input, to):
         made: Tensor = record(_reshape, (to, "UnsafeViewBackward0"), input)
         return made
@@ -93,12 +94,21 @@ def infer(to: tuple[int, ...], numel: int) -> tuple[int, ...]:
 
 
 @op()
-def view(input: Tensor, *shape: Any, **keyword: Any) -> Tensor:
-    """Return a view of the same elements in this shape, given as varargs or one sequence. See `reshape`."""
-    if shape and type(shape[0]) is DType:
-        raise UnsupportedError("view(dtype): reading elements as another dtype is not supported yet; "
-                               "convert the numbers with to(dtype)")
-    to = sizes(shape, keyword.get("size"))
+def view(input: Tensor, *size: Any, **keyword: Any) -> Tensor:
+    """Return a view of the same elements in this shape, given as varargs or one sequence. See `reshape`.
+
+    Given a dtype instead, return a tensor that reads the same bytes as numbers of that type, without a history.
+
+    Raises:
+        RuntimeError: where the elements lie so that the shape needs a copy, or that the type's size does not fit.
+    """
+    if keyword:
+        return renamed(view, keyword, input, *size)
+    if len(size) == 1 and isinstance(size[0], (DType, type)):
+        return retyped(input, _dtype.given(size[0]))
+    if not size:
+        raise TypeError("view() received an invalid combination of arguments - got (), but expected a dtype or sizes")
+    to = sizes(size)
     if input._strided and not _viewable(input, to):
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
                            "spans across two contiguous subspaces). Use .reshape(...) instead.")
@@ -167,8 +177,10 @@ def _unflatten(x: Aval, d: int, to: tuple[int, ...]) -> Lowering:
 
 
 @op()
-def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+def squeeze(input: Tensor, dim: Any = None, **numpy: Any) -> Tensor:
     """Return ``input`` without its dims of size 1, or without those among ``dim``."""
+    if numpy:
+        return renamed(squeeze, numpy, input, dim)
     return viewed(_squeeze, (rules.frozen(dim),), input)
 
 
@@ -183,8 +195,10 @@ def _squeeze(x: Aval, d: Any) -> Lowering:
 
 
 @op()
-def unsqueeze(input: Tensor, dim: int) -> Tensor:
+def unsqueeze(input: Tensor, dim: int = REQUIRED, **numpy: Any) -> Tensor:
     """Return ``input`` with a new dim of size 1 at ``dim``."""
+    if numpy:
+        return renamed(unsqueeze, numpy, input, dim)
     return viewed(_unsqueeze, (dim,), input)
 
 
@@ -266,26 +280,20 @@ def _t(x: Aval) -> Lowering:
 
 @op()
 def adjoint(input: Tensor) -> Tensor:
-    """Return ``input`` with its last two dims swapped, conjugated where it is complex."""
-    return viewed(_adjoint, (), input, True)
-
-
-def _adjoint(x: Aval) -> Lowering:
-    if x.ndim < 2:
+    """Return a view of ``input`` with its last two dims swapped, conjugated where it is complex."""
+    ndim = len(input._value.spec.aval.shape)
+    if ndim < 2:
         raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. "
-                           f"Got {x.ndim}-D tensor.")
-    swapped = _transpose(x, -1, -2)
-    if not x.dtype.is_complex:
-        return swapped
-    assert swapped.view is not None
-    return view_of(lambda a: jnp.conj(jnp.swapaxes(a, -1, -2)), "ConjBackward0",
-                   lambda a, new: jnp.conj(jnp.swapaxes(new, -1, -2)), swapped.view.lay)  # fmt: skip
+                           f"Got {ndim}-D tensor.")
+    return conj(viewed(_transpose, (-2, -1), input, True))
 
 
 @op()
 def permute(input: Tensor, *dims: Any, **keyword: Any) -> Tensor:
     """Return ``input`` with its dims in this order, given as varargs or one sequence."""
-    return viewed(_permute, (sizes(dims, keyword.get("dims"), "dims"),), input, True)
+    if keyword:
+        return renamed(permute, keyword, input, *dims)
+    return viewed(_permute, (sizes(dims, name="dims"),), input, True)
 
 
 def _permute(x: Aval, order: tuple[int, ...]) -> Lowering:
@@ -335,7 +343,9 @@ def _movedim(x: Aval, source: Any, destination: Any) -> Lowering:
 @op()
 def expand(input: Tensor, *size: Any, **keyword: Any) -> Tensor:
     """Return a view in which dims of size 1 are repeated to these sizes; -1 keeps a size, new dims come first."""
-    return viewed(_expand, (sizes(size, keyword.get("size")),), input, True, False)
+    if keyword:
+        return renamed(expand, keyword, input, *size)
+    return viewed(_expand, (sizes(size),), input, True, False)
 
 
 @op()
@@ -401,89 +411,35 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(expand(x, shape) for x in tensors)
 
 
-@op()
-def repeat(input: Tensor, *repeats: Any, **keyword: Any) -> Tensor:
-    """Return copies of ``input`` side by side, this many times along each dim; new dims come first."""
-    made: Tensor = record(_repeat, (sizes(repeats, keyword.get("repeats"), "repeats"), True), input)
-    return made
-
-
-@op()
-def tile(input: Tensor, *dims: Any, **keyword: Any) -> Tensor:
-    """Return copies of ``input`` side by side; with fewer counts than dims, the last dims are meant."""
-    made: Tensor = record(_repeat, (sizes(dims, keyword.get("dims"), "dims"), False), input)
-    return made
-
-
-def _repeat(x: Aval, counts: tuple[int, ...], strict: bool) -> Lowering:
-    if len(counts) < x.ndim:
-        if strict:
-            raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of "
-                               "tensor")
-        counts = (1,) * (x.ndim - len(counts)) + counts
-    shape = (1,) * (len(counts) - x.ndim) + x.shape
-    check_sizes(tuple(a * b for a, b in zip(shape, counts)))
-    return Lowering(lambda a: jnp.tile(a, counts), name="RepeatBackward0", saves=False)
-
-
-@op()
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
-    """Return each element, or each slice along ``dim``, ``repeats`` times in a row.
-
-    ``repeats`` is an int, or a tensor with one count per slice, which is read when this is called.
-    """
-    if isinstance(repeats, Handle):
-        counts = np.asarray(force(repeats._value))
-        repeats = tuple(counts.tolist()) if counts.ndim else int(counts)
-    made: Tensor = record(_repeat_interleave, (rules.frozen(repeats), dim), input)
-    return made
-
-
-def _repeat_interleave(x: Aval, repeats: Any, d: int | None) -> Lowering:
-    axis = 0 if d is None else rules.dim(d, x.ndim)
-    counts = repeats if isinstance(repeats, tuple) else (repeats,)
-    if any(c < 0 for c in counts):
-        raise RuntimeError("Repeats must be non-negative")
-    length = x.numel if d is None else x.shape[axis] if x.ndim else 1
-    if len(counts) not in (1, length):
-        raise RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
-                           f"{len(counts)} "
-                           f"and input.size({axis}) = {length}")
-    of = counts[0] if len(counts) == 1 else np.array(counts)
-    total = counts[0] * length if len(counts) == 1 else builtins.sum(counts)
-    return Lowering(lambda a: jnp.repeat(a.reshape(-1) if d is None or a.ndim == 0 else a, of, axis,
-                                         total_repeat_length=total), name="ViewBackward0", saves=False)  # fmt: skip
-
-
 # -- joining -------------------------------------------------------------------------------------------------
 
 
 @op(method=False)
-def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return the tensors joined along ``dim``; their other sizes agree, empty 1-D tensors are skipped.
 
     Raises:
         RuntimeError: where sizes or numbers of dims differ.
     """
-    if out is not None:
-        return into(out, cat, tensors, dim)
+    if out is not None or numpy:
+        return into(out, cat, tensors, dim, **numpy)
     made: Tensor = record(_cat, (dim,), *_listed("cat", tensors))
     return made
 
 
 @op(method=False)
-def concat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+def concat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return the tensors joined along ``dim``: another name of `cat`."""
-    if out is not None:
-        return into(out, concat, tensors, dim)
+    if out is not None or numpy:
+        return into(out, concat, tensors, dim, **numpy)
     return cat(tensors, dim)
 
 
 @op(method=False)
-def concatenate(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+def concatenate(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return the tensors joined along ``dim``: another name of `cat`."""
-    if out is not None:
-        return into(out, concatenate, tensors, dim)
+    if out is not None or numpy:
+        return into(out, concatenate, tensors, dim, **numpy)
     return cat(tensors, dim)
 
 
@@ -519,10 +475,10 @@ def _cat(*operands: Any) -> Lowering:
 
 
 @op(method=False)
-def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None, **numpy: Any) -> Tensor:
     """Return tensors of one shape joined along a new dim."""
-    if out is not None:
-        return into(out, stack, tensors, dim)
+    if out is not None or numpy:
+        return into(out, stack, tensors, dim, **numpy)
     made: Tensor = record(_stack, (dim,), *_listed("stack", tensors))
     return made
 

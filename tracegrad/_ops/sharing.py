@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tracegrad._engine import trace
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.value import Aval, Variable
+from tracegrad._engine.value import Aval
 from tracegrad._errors import UnsupportedError
 from tracegrad._handle import (
     Handle,
@@ -23,7 +23,7 @@ from tracegrad._handle import (
 )
 from tracegrad._layout import in_order, layout
 from tracegrad._ops import creation
-from tracegrad._ops._filling import copy_rule, fill_rule
+from tracegrad._ops._filling import copy_rule, fill_rule, replace_rule
 from tracegrad._ops.writing import check_number
 
 if TYPE_CHECKING:
@@ -69,16 +69,7 @@ def set_data(self: Tensor, new: Any) -> None:
         raise TypeError(f"Variable data has to be a tensor, but got {type(new).__name__}")
     if self._value.spec.wants and not new.dtype.is_inexact:
         raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
-    _check_place(self, new)
     share(self, new)  # type: ignore[arg-type]
-
-
-def _check_place(self: Tensor, new: Any) -> None:
-    value = self._value
-    of, to = value.spec.aval, new._value.spec.aval
-    if value.spec.wants and not isinstance(value.source, Variable) and (of.shape, of.dtype) != (to.shape, to.dtype):
-        raise UnsupportedError(f"x.data = y: x has a history for {of}, and y is {to}. Set the data of a leaf, or use "
-                               "x.detach() first.")
 
 
 def set_(self: Tensor, source: Any = None, *rest: Any) -> Tensor:
@@ -95,7 +86,6 @@ def set_(self: Tensor, source: Any = None, *rest: Any) -> Tensor:
     if source.dtype is not self.dtype:
         raise RuntimeError(f"Could not set tensor of type {source.dtype.name} to a tensor of type {self.dtype.name}")
     check_inplace(self)
-    _check_place(self, source)
     share(self, source)  # type: ignore[arg-type]
     assert self._storage is not None
     self._storage.count()
@@ -222,12 +212,13 @@ def copy_(self: Tensor, src: Any, non_blocking: Any = False) -> Tensor:
     check_inplace(self)
     source = src if isinstance(src, Handle) else creation.tensor(src)
     of = self._value.spec.aval
-    return write(self, trace.record(copy_rule, (of.shape, of.dtype), source))
+    return _replaced(self, source, copy_rule, (of.shape, of.dtype), "CopyBackwards")
 
 
 def zero_(self: Tensor) -> Tensor:
     """Set every element to zero."""
-    return fill_(self, 0)
+    check_inplace(self, fills=True)
+    return _replaced(self, 0, fill_rule, (self._value.spec.aval,), "ZeroBackward0")
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
@@ -239,4 +230,13 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     elif value.ndim:
         raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
                            f"{value.ndim} dimensions.")
-    return write(self, trace.record(fill_rule, (of,), value))
+    name = "FillBackward3" if isinstance(value, Handle) else "FillBackward2"
+    return _replaced(self, value, fill_rule, (of,), name)
+
+
+def _replaced(self: Tensor, new: Any, rule: Any, params: tuple[Any, ...], name: str) -> Tensor:
+    """Write to every element what ``rule`` makes of ``new``."""
+    wants = self._value.spec.wants or isinstance(new, Handle) and new._value.spec.wants
+    if wants and trace.state.mode.grad:
+        return write(self, trace.record(replace_rule, (rule, params, name), self, new))
+    return write(self, trace.record(rule, params, new))

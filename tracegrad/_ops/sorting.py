@@ -34,7 +34,8 @@ class Kthvalue(ValuesIndices):
 
 
 @op()
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False, *, out: Any = None) -> Sort:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False, *, out: Any = None,
+         **numpy: Any) -> Sort:  # fmt: skip
     """Return the elements in order along ``dim``, and where they stood. Equal ones keep their order.
 
     Example:
@@ -42,14 +43,14 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
         >>> torch.tensor([3, 1, 2]).sort().values
         tensor([1, 2, 3])
     """
-    if out is not None:
-        return into(out, sort, input, dim, descending, stable)
+    if out is not None or numpy:
+        return into(out, sort, input, dim, descending, stable, **numpy)
     return Sort._make(record(_sort, (dim, descending), input))
 
 
 @op()
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False,
-            *, out: Tensor | None = None) -> Tensor:  # fmt: skip
+            *, out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the indices that would sort ``input`` along ``dim``.
 
     Example:
@@ -57,8 +58,8 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
         >>> torch.tensor([3, 1, 2]).argsort()
         tensor([1, 2, 0])
     """
-    if out is not None:
-        return into(out, argsort, input, dim, descending, stable)
+    if out is not None or numpy:
+        return into(out, argsort, input, dim, descending, stable, **numpy)
     return record(_argsort, (dim, descending), input)  # type: ignore[no-any-return]
 
 
@@ -107,7 +108,8 @@ def _argsort(x: Aval, dim: int, descending: bool) -> Lowering:
 
 
 @op()
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out: Any = None) -> Topk:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out: Any = None,
+         **numpy: Any) -> Topk:  # fmt: skip
     """Return the ``k`` largest (or smallest) elements along ``dim`` in order, and where they stood.
 
     Example:
@@ -115,8 +117,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         >>> torch.tensor([3, 1, 2]).topk(2).values
         tensor([3, 2])
     """
-    if out is not None:
-        return into(out, topk, input, k, dim, largest, sorted)
+    if out is not None or numpy:
+        return into(out, topk, input, k, dim, largest, sorted, **numpy)
     return Topk._make(record(_topk, (k, dim, largest), input))
 
 
@@ -148,10 +150,10 @@ def _topk(x: Aval, k: int, dim: int, largest: bool) -> Lowering:
 
 
 @op()
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Kthvalue:
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out: Any = None, **numpy: Any) -> Kthvalue:
     """Return the ``k``-th smallest element along ``dim``, counted from 1, and where it stood."""
-    if out is not None:
-        return into(out, kthvalue, input, k, dim, keepdim)
+    if out is not None or numpy:
+        return into(out, kthvalue, input, k, dim, keepdim, **numpy)
     return Kthvalue._make(record(_kthvalue, (k, dim, keepdim), input))
 
 

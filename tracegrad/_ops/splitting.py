@@ -14,6 +14,8 @@ from tracegrad._engine.value import Aval
 from tracegrad._handle import Handle
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
+from tracegrad._ops._out import renamed
+from tracegrad._ops._rules import REQUIRED
 from tracegrad._ops._views import several_views
 from tracegrad._ops.rearranging import clone
 
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 
 
 @op()
-def split(input: Tensor, split_size_or_sections: Any, dim: int = 0, **keyword: Any) -> tuple[Tensor, ...]:
-    """Return views of the parts of ``input`` along ``dim``: of one size, the last smaller, or of the sizes given."""
+def split(tensor: Tensor, split_size_or_sections: Any = REQUIRED, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
+    """Return views of the parts of ``tensor`` along ``dim``: of one size, the last smaller, or of the sizes given."""
+    if numpy:
+        return renamed(split, numpy, tensor, split_size_or_sections, dim)
     size = rules.frozen(split_size_or_sections)
-    return several_views(_split, (size, dim), input, dim, "Split" if type(size) is int else "SplitWithSizes")
+    return several_views(_split, (size, dim), tensor, dim, "Split" if type(size) is int else "SplitWithSizes")
 
 
 def _split(x: Aval, size: Any, d: int) -> Lowering:
+    rules.check_given(size, "split_size")
     if x.ndim == 0:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
     axis = rules.dim(d, x.ndim)
@@ -50,8 +55,10 @@ def _parts(axis: int, cuts: list[int], name: str) -> Lowering:
 
 
 @op()
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+def chunk(input: Tensor, chunks: int, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
     """Return at most ``chunks`` views of parts of ``input`` along ``dim``, all but the last of one size."""
+    if numpy:
+        return renamed(chunk, numpy, input, chunks, dim)
     return several_views(_chunk, (chunks, dim), input, dim, "Split")
 
 
@@ -67,8 +74,11 @@ def _chunk(x: Aval, chunks: int, d: int) -> Lowering:
 
 
 @op()
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def tensor_split(input: Tensor, indices_or_sections: Any = REQUIRED, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
     """Return views of parts of ``input`` along ``dim``: this many of about one size, or cut at these indices."""
+    if numpy:
+        return renamed(tensor_split, numpy, input, indices_or_sections, dim)
+    rules.check_given(indices_or_sections, "indices_or_sections")
     if isinstance(indices_or_sections, Handle):
         indices_or_sections = np.asarray(force(indices_or_sections._value)).tolist()
     return several_views(_tensor_split, (rules.frozen(indices_or_sections), dim), input, dim, "")
@@ -93,8 +103,10 @@ def _tensor_split(x: Aval, at: Any, d: int) -> Lowering:
 
 
 @op()
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+def unbind(input: Tensor, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
     """Return views of the slices of ``input`` along ``dim``, without that dim."""
+    if numpy:
+        return renamed(unbind, numpy, input, dim)
     return several_views(_unbind, (dim,), input, dim, "Unbind", drops=True)
 
 
@@ -110,25 +122,31 @@ def _unbind(x: Aval, d: int) -> Lowering:
 
 
 @op()
-def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
     """Return views of the parts of ``input`` along ``dim`` of the sizes given."""
+    if numpy:
+        return renamed(split_with_sizes, numpy, input, split_sizes, dim)
     return split(input, list(split_sizes), dim)
 
 
 @op()
-def unsafe_split(input: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+def unsafe_split(input: Tensor, split_size: int, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
     """Return copies of the parts that ``split`` returns views of."""
+    if numpy:
+        return renamed(unsafe_split, numpy, input, split_size, dim)
     return tuple(clone(x) for x in split(input, split_size, dim))
 
 
 @op()
-def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0, **numpy: Any) -> tuple[Tensor, ...]:
     """Return copies of the parts that ``chunk`` returns views of."""
+    if numpy:
+        return renamed(unsafe_chunk, numpy, input, chunks, dim)
     return tuple(clone(x) for x in chunk(input, chunks, dim))
 
 
 @op()
-def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+def hsplit(input: Tensor, indices_or_sections: Any = REQUIRED, **keyword: Any) -> tuple[Tensor, ...]:
     """Return ``tensor_split`` along the second dim, along the only one of a vector.
 
     Example:
@@ -136,22 +154,29 @@ def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
         >>> torch.arange(4).hsplit(2)
         (tensor([0, 1]), tensor([2, 3]))
     """
+    if keyword:
+        return renamed(hsplit, keyword, input)
     return _evenly("hsplit", input, indices_or_sections, 1, 0 if input.ndim == 1 else 1)
 
 
 @op()
-def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+def vsplit(input: Tensor, indices_or_sections: Any = REQUIRED, **keyword: Any) -> tuple[Tensor, ...]:
     """Return ``tensor_split`` along the first dim of a tensor of at least two."""
+    if keyword:
+        return renamed(vsplit, keyword, input)
     return _evenly("vsplit", input, indices_or_sections, 2, 0)
 
 
 @op()
-def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+def dsplit(input: Tensor, indices_or_sections: Any = REQUIRED, **keyword: Any) -> tuple[Tensor, ...]:
     """Return ``tensor_split`` along the third dim."""
+    if keyword:
+        return renamed(dsplit, keyword, input)
     return _evenly("dsplit", input, indices_or_sections, 3, 2)
 
 
 def _evenly(name: str, input: Tensor, at: Any, least: int, dim: int) -> tuple[Tensor, ...]:
+    rules.check_given(at, "indices_or_sections")
     if input.ndim < least:
         raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension"
                            f"{'s' * (least > 1)}, but got a tensor with {input.ndim} dimensions!")

@@ -34,7 +34,7 @@ def _spread_params(dim: Any, unbiased: bool | None, keepdim: bool, correction: f
 
 @op()
 def var(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-        correction: float | None = None, out: Tensor | None = None) -> Tensor:  # fmt: skip
+        correction: float | None = None, out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the variance over ``dim``: squared distances from the mean, divided by ``n - correction``.
 
     Example:
@@ -42,38 +42,38 @@ def var(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, ke
         >>> torch.tensor([1., 2., 3.]).var(), torch.tensor([1., 2., 3.]).var(correction=0)
         (tensor(1.), tensor(0.6667))
     """
-    if out is not None:
-        return into(out, var, input, dim, unbiased, keepdim, correction=correction)
+    if out is not None or numpy:
+        return into(out, var, input, dim, unbiased, keepdim, correction=correction, **numpy)
     params = _spread_params(dim, unbiased, keepdim, correction)
     return record(_spread, ("var", *params), input)  # type: ignore[no-any-return]
 
 
 @op()
 def std(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-        correction: float | None = None, out: Tensor | None = None) -> Tensor:  # fmt: skip
+        correction: float | None = None, out: Tensor | None = None, **numpy: Any) -> Tensor:  # fmt: skip
     """Return the square root of ``var``; its gradient is 0 where it is 0."""
-    if out is not None:
-        return into(out, std, input, dim, unbiased, keepdim, correction=correction)
+    if out is not None or numpy:
+        return into(out, std, input, dim, unbiased, keepdim, correction=correction, **numpy)
     params = _spread_params(dim, unbiased, keepdim, correction)
     return record(_spread, ("std", *params), input)  # type: ignore[no-any-return]
 
 
 @op(method=False)
 def var_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-             correction: float | None = None, out: Any = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+             correction: float | None = None, out: Any = None, **numpy: Any) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the variance and the mean over ``dim``."""
-    if out is not None:
-        return into(out, var_mean, input, dim, unbiased, keepdim, correction=correction)
+    if out is not None or numpy:
+        return into(out, var_mean, input, dim, unbiased, keepdim, correction=correction, **numpy)
     params = _spread_params(dim, unbiased, keepdim, correction)
     return record(_spread, ("var_mean", *params), input)  # type: ignore[no-any-return]
 
 
 @op(method=False)
 def std_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
-             correction: float | None = None, out: Any = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+             correction: float | None = None, out: Any = None, **numpy: Any) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the standard deviation and the mean over ``dim``."""
-    if out is not None:
-        return into(out, std_mean, input, dim, unbiased, keepdim, correction=correction)
+    if out is not None or numpy:
+        return into(out, std_mean, input, dim, unbiased, keepdim, correction=correction, **numpy)
     params = _spread_params(dim, unbiased, keepdim, correction)
     return record(_spread, ("std_mean", *params), input)  # type: ignore[no-any-return]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tracegrad._engine import trace
 from tracegrad._engine.value import Variable
-from tracegrad._errors import UnsupportedError
-from tracegrad._handle import check_inplace, is_alone
+from tracegrad._handle import Storage, check_inplace, count_write, share, tensor_of
 from tracegrad._ops import creation, shape
 from tracegrad._ops.writing import setitem
 
@@ -21,23 +20,39 @@ def _turning(view: Callable[..., Tensor]) -> Callable[..., Tensor]:
     name = view.__name__ + "_"
 
     def form(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        check_inplace(self)
-        if not is_alone(self):
-            raise UnsupportedError(f"{name}: this tensor shares its elements with others, which would go on with the "
-                                   f"old shape. Use {view.__name__}, and give its result the name.")
-        version, source = self._version, self._value.source
-        made = view(self, *args, **kwargs)
-        value = made._value
-        if self._value.spec.wants and isinstance(source, Variable):
-            value = trace.mark_variable(value, source, again=True)
-        self._value, self._strided = value, False  # its elements lie in their new order from now on
-        self._storage, self._writes = None, version + 1
+        check_inplace(self, elements=False)
+        _turn(self, view, args, kwargs)
         return self
 
     form.__name__ = form.__qualname__ = name
-    form.__doc__ = (f"In-place form of ``{view.__name__}``.\n\n    Raises:\n        UnsupportedError: where other "
-                    "tensors share elements with this one.\n    ")  # fmt: skip
+    form.__doc__ = f"In-place form of ``{view.__name__}``: who shares elements with this tensor keeps the old shape."
     return form
+
+
+def _turn(self: Tensor, view: Callable[..., Tensor], args: Any, kwargs: Any) -> None:
+    """Make of ``self`` what ``view`` makes of it; it goes on sharing its elements with whom it did."""
+    value = self._value
+    if value.spec.wants and isinstance(value.source, Variable):
+        share(self, view(self, *args, **kwargs))
+        count_write(self)
+        return
+    base = self
+    if not self._steps:  # it becomes a view of what stands in for it, which nobody sees
+        if self._storage is None:
+            self._storage = Storage(self)
+        base = tensor_of(value)
+        base._storage, base._strided = self._storage, self._strided
+    made = view(base, *args, **kwargs)
+    if base is not self:
+        storage = base._storage
+        assert storage is not None
+        for other in storage.live():
+            if other._keeps is self:
+                other._keeps = base
+        storage.base, storage.turned = weakref.ref(base), weakref.ref(self)
+        storage.views.add(self)
+    self._value, self._steps, self._strided = made._value, made._steps, made._strided
+    count_write(self)
 
 
 squeeze_ = _turning(shape.squeeze)

@@ -17,13 +17,14 @@ from tracegrad._dtype import DType
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import force, record
 from tracegrad._engine.value import Aval, Number
-from tracegrad._handle import NO_GRAD, Handle, check_inplace, put_rule, write
+from tracegrad._handle import NO_GRAD, Handle, check_inplace, write
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._checks import bounds
 from tracegrad._ops._declare import cast_rule, op
 from tracegrad._ops.creation import from_host
-from tracegrad._ops.indexing import as_tuple, resolve, take
+from tracegrad._ops.indexing import as_tuple, check_empty, check_host, host_elements, resolve, take
 from tracegrad._ops.shape import expanded
+from tracegrad._rewriting import put_rule
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -173,7 +174,7 @@ def _put_gathered(x: Tensor, plan: tuple[Any, ...], starts: tuple[Any, ...], gat
     source = record(take, (plan,), x, *starts) if plan else x
     new: Tensor = _put_mask(source, gathered, value)
     if new is None:
-        new = record(_index_put, (tuple(gathered), False, True), source, value, *gathered.values())
+        new = _put(source, gathered, value, False, True)
     if plan:
         new = record(put_rule, (take, (plan,)), x, new, *starts)
     return new
@@ -211,6 +212,14 @@ def _where_mask(x: Aval, mask: Aval, value: rules.Operand, d: int, spread: tuple
     return Lowering(fn, name="IndexPutBackward0", device=x.device)
 
 
+def _put(source: Tensor, gathered: dict[int, Any], value: Any, accumulate: bool, strips: bool) -> Tensor:
+    on_host, shape = host_elements(gathered.values()), source._value.spec.aval.shape
+    new: Tensor = record(_index_put, (tuple(gathered), accumulate, strips), source, value, *gathered.values())
+    if on_host and 0 not in shape and all(i._value.spec.aval.numel for i in gathered.values()):
+        check_host(on_host, [shape[d] for d in gathered])
+    return new
+
+
 def _index_put(x: Aval, value: rules.Operand, *rest: Any) -> Lowering:
     """The rule of writing at index tensors; ``at``: their dims; ``strips``: a value may have leading dims of size 1."""
     *indices, at, accumulate, strips = rest
@@ -219,10 +228,7 @@ def _index_put(x: Aval, value: rules.Operand, *rest: Any) -> Lowering:
     except ValueError:
         raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
                          + ", ".join(str(list(i.shape)) for i in indices)) from None
-    if isinstance(value, Aval) and value.dtype is not x.dtype:
-        raise RuntimeError("Index put requires the source and destination dtypes match, got "
-                           f"{_dtype.type_name(x.dtype)} for the destination and {_dtype.type_name(value.dtype)} for "
-                           "the source.")
+    check_empty(x, at, spread)
     together = at[-1] - at[0] == len(at) - 1
     rest_of = [n for d, n in enumerate(x.shape) if d not in at]
     place = at[0] if together else 0
@@ -233,6 +239,10 @@ def _index_put(x: Aval, value: rules.Operand, *rest: Any) -> Lowering:
     if len(given) > len(to) or any(n not in (1, m) for n, m in zip(given[::-1], to[::-1])):
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(given)} cannot be broadcast to indexing "
                            f"result of shape {list(to)}")
+    if isinstance(value, Aval) and value.dtype is not x.dtype:
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{_dtype.type_name(x.dtype)} for the destination and {_dtype.type_name(value.dtype)} for "
+                           "the source.")
     cast = _cast(value, x.dtype)
 
     def where(arrays: Any) -> Any:
@@ -264,7 +274,7 @@ def _index_put(x: Aval, value: rules.Operand, *rest: Any) -> Lowering:
         base = ct if accumulate else ct.at[where(arrays)].set(0, mode="drop")
         return (base, taken, *[None] * len(arrays))
 
-    checks = tuple(check for n, d in enumerate(at)
+    checks = tuple(check for n, d in enumerate(at) if 0 not in to  # else nothing is written
                    for check in bounds(n + 2, x.shape[d], n, IndexError, negative=True))  # fmt: skip
     return Lowering(fn, forward, backward, "IndexPutBackward0", device=x.device, checks=checks)
 
@@ -288,7 +298,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
         made: Tensor = record(_assign, (plan,), input, values)
         return made
     source = record(take, (plan,), input) if plan else input
-    new: Tensor = record(_index_put, (tuple(gathered), bool(accumulate), False), source, values, *gathered.values())
+    new = _put(source, gathered, values, bool(accumulate), False)
     if plan:
         new = record(put_rule, (take, (plan,)), input, new)
     return new

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tracegrad._tensor import Tensor
-from tracegrad.nn._module import Module, _typename
+from tracegrad.nn._module import Module, _typename, changes
 from tracegrad.nn._parameter import Parameter
 
 
@@ -169,6 +169,7 @@ class ModuleDict(Module):
         self.add_module(key, module)
 
     def __delitem__(self, key: str) -> None:
+        changes.count += 1
         del self._modules[key]
 
     def __len__(self) -> int:

@@ -21,6 +21,13 @@ from tracegrad.nn._pure import to_jax
 T = TypeVar("T", bound="Module")
 
 
+class _Changes:
+    count = 0  # how often an attribute of any module was set: compiled functions look at modules again when it moved
+
+
+changes = _Changes()
+
+
 class Module(_hooks.Hooked):
     """The base of all layers and models.
 
@@ -84,6 +91,7 @@ class Module(_hooks.Hooked):
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        changes.count += 1
         own = self.__dict__
         if isinstance(value, Parameter):
             if "_parameters" not in own:
@@ -128,6 +136,7 @@ class Module(_hooks.Hooked):
         self._non_persistent_buffers_set.discard(name)
 
     def __delattr__(self, name: str) -> None:
+        changes.count += 1
         if any(name in kind for kind in (self._parameters, self._buffers, self._modules)):
             self._forget(name)
         else:
@@ -164,6 +173,7 @@ class Module(_hooks.Hooked):
                     f"created explicitly. To express '{name}' as a function of another Tensor, compute "
                     "the value in the forward() method."
                 )
+        changes.count += 1
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -176,6 +186,7 @@ class Module(_hooks.Hooked):
                 f"cannot assign '{_typename(tensor)}' object to buffer '{name}' "
                 "(torch Tensor or None required)"
             )
+        changes.count += 1
         self._buffers[name] = tensor
         if persistent:
             self._non_persistent_buffers_set.discard(name)
@@ -187,6 +198,7 @@ class Module(_hooks.Hooked):
         if not isinstance(module, Module) and module is not None:
             raise TypeError(f"{_typename(module)} is not a Module subclass")
         self._check_name(name, "module", self._modules)
+        changes.count += 1
         self._modules[name] = module
 
     def register_module(self, name: str, module: Module | None) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from tracegrad import _device
 from tracegrad._device import Device
 from tracegrad._dtype import get_default_dtype, int64
-from tracegrad._engine.value import aval, concrete
+from tracegrad._engine.trace import new_value
+from tracegrad._engine.value import aval
 from tracegrad._handle import tensor_of
 from tracegrad._tensor import Tensor
 from tracegrad.nn import functional as F
@@ -243,4 +244,4 @@ for _class in (BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm, RMSNorm):
 
 def _filled(shape: tuple[int, ...], number: int, dtype: Any, device: Any) -> Tensor:
     place = _device.get_default_device() if device is None else Device(device)
-    return tensor_of(concrete(np.full(shape, number, dtype.np), aval(shape, dtype, place)))
+    return tensor_of(new_value(np.full(shape, number, dtype.np), aval(shape, dtype, place)))

@@ -28,9 +28,13 @@ from tracegrad._ops.convolution import conv2d as conv2d
 from tracegrad._ops.convolution import pad as pad
 from tracegrad._ops.distances import pairwise_distance as pairwise_distance
 from tracegrad._ops.distances import pdist as pdist
+from tracegrad._ops.dropout import alpha_dropout as alpha_dropout
 from tracegrad._ops.dropout import dropout as dropout
 from tracegrad._ops.dropout import dropout1d as dropout1d
 from tracegrad._ops.dropout import dropout2d as dropout2d
+from tracegrad._ops.dropout import dropout3d as dropout3d
+from tracegrad._ops.dropout import feature_alpha_dropout as feature_alpha_dropout
+from tracegrad._ops.dropout import gumbel_softmax as gumbel_softmax
 from tracegrad._ops.folding import col2im as fold  # noqa: F401
 from tracegrad._ops.folding import im2col as unfold  # noqa: F401
 from tracegrad._ops.folding import pixel_shuffle as pixel_shuffle
@@ -60,6 +64,12 @@ from tracegrad._ops.pooling import avg_pool1d as avg_pool1d
 from tracegrad._ops.pooling import avg_pool2d as avg_pool2d
 from tracegrad._ops.pooling import max_pool1d as max_pool1d
 from tracegrad._ops.pooling import max_pool2d as max_pool2d
+from tracegrad._ops.thresholds import hardshrink as hardshrink
+from tracegrad._ops.thresholds import prelu as prelu
+from tracegrad._ops.thresholds import rrelu as rrelu
+from tracegrad._ops.thresholds import softshrink as softshrink
+from tracegrad._ops.thresholds import tanhshrink as tanhshrink
+from tracegrad._ops.thresholds import threshold as threshold
 
 relu_ = _inplace(relu)
 elu_ = _inplace(elu)

@@ -12,7 +12,8 @@ from tracegrad._device import Device
 from tracegrad._dtype import DType
 from tracegrad._errors import UnsupportedError
 from tracegrad._formats import strided
-from tracegrad._handle import Size, want_grad
+from tracegrad._handle import want_grad
+from tracegrad._size import Size
 from tracegrad._tensor import Tensor
 from tracegrad.nn._parameter import Buffer, Parameter
 from tracegrad.serialization import _safe

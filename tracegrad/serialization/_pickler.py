@@ -11,8 +11,12 @@ import numpy as np
 from tracegrad._device import Device
 from tracegrad._dtype import DType
 from tracegrad._engine.trace import force
-from tracegrad._handle import Handle, Size
+from tracegrad._grad_mode import no_grad
+from tracegrad._handle import Handle
 from tracegrad._layout import in_order, layout
+from tracegrad._ops.pointwise import neg
+from tracegrad._ops.viewing import bits, conj_physical
+from tracegrad._size import Size
 from tracegrad._tensor import Tensor
 from tracegrad.nn._parameter import Buffer, Parameter
 from tracegrad.serialization._names import STORAGES
@@ -152,11 +156,16 @@ class Pickler(_Base):  # type: ignore[misc]
             kept = self.storages[owner] = Kept(str(len(self.storages)), of.dtype, count, of.device)
         elif kept.dtype is not of.dtype:
             raise RuntimeError("Cannot save multiple tensors or storages that view the same data as different types")
-        kept.put(tensor, strides, offset)
+        conjugate, negative = bits(tensor)  # the bytes are those of the numbers that it is a view of
+        with no_grad():
+            plain = conj_physical(tensor) if conjugate else neg(tensor) if negative else tensor
+        kept.put(plain, strides, offset)
         typed = of.dtype in _STORAGE_NAMES
         hooks: OrderedDict[Any, Any] = OrderedDict()
         place = (_StorageId(kept, typed), offset, tuple(of.shape), strides, wants, hooks)
-        return (_TENSOR, place) if typed else (_TYPED_TENSOR, (*place, of.dtype))
+        found = {name: True for name, on in (("conj", conjugate), ("neg", negative)) if on}
+        noted = (found,) if found else ()
+        return (_TENSOR, (*place, *noted)) if typed else (_TYPED_TENSOR, (*place, of.dtype, *noted))
 
 
 class _Rebuilt:

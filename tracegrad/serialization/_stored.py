@@ -19,9 +19,9 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Aval, aval, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import no_grad
-from tracegrad._handle import alias, constant, tensor_of
+from tracegrad._handle import alias, tensor_of
 from tracegrad._layout import in_order
-from tracegrad._ops import math, pointwise
+from tracegrad._ops import viewing
 from tracegrad._ops._views import scattered, view_of, viewed
 from tracegrad._tensor import Tensor
 
@@ -113,20 +113,17 @@ def swaps(order: str) -> bool:
 
 
 def with_bits(tensor: Tensor, metadata: Any) -> Tensor:
-    """Return ``tensor`` with its elements conjugated or negated where PyTorch only noted that they are.
-
-    It then shares its elements with no other: no view here stands for a conjugate.
-    """
+    """Return ``tensor`` with its elements conjugated or negated where it is noted that they are."""
     if not metadata:
         return tensor
     if type(metadata) is not dict or not set(metadata) <= {"conj", "neg"}:
         raise UnsupportedError(f"load: a tensor with the unknown properties {str(metadata)[:100]}")
     with no_grad():
         if metadata.get("conj"):
-            tensor = math.conj(tensor)
+            tensor = viewing.conj(tensor)
         if metadata.get("neg"):
-            tensor = pointwise.neg(tensor)
-        return tensor_of(constant(tensor._value))
+            tensor = viewing.negated(tensor)
+        return alias(tensor)
 
 
 def _ints(given: Any, what: str) -> tuple[int, ...]:

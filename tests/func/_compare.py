@@ -31,7 +31,10 @@ def seen(result):
     found = []
     for x in leaves(result):
         if hasattr(x, "dtype"):
-            found.append((np.asarray(x.detach().numpy()), str(x.dtype), tuple(x.shape), x.requires_grad))
+            plain = x.detach()
+            if getattr(plain, "_is_zerotensor", bool)():  # PyTorch's zeros without elements
+                plain = plain.clone()
+            found.append((np.asarray(plain.numpy()), str(x.dtype), tuple(x.shape), x.requires_grad))
         else:
             found.append(x)
     return found

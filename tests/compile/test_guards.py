@@ -95,3 +95,14 @@ def test_nothing_of_an_unread_argument_is_kept():
     del big
     gc.collect()
     assert gone
+
+
+def test_aliases_of_gradients_follow_what_is_added():
+    w = torch.ones(2, requires_grad=True)
+    f = torch.compile(lambda x: (w * x).sum().backward())
+    for k in range(9):
+        if k == 5:
+            alias = w.grad.detach()
+        f(torch.ones(2))
+        assert w.grad.tolist() == [k + 1.0] * 2
+    assert alias.tolist() == [9.0, 9.0] and replayed(f, 1)

@@ -13,7 +13,7 @@ def same(a, b):
     """Whether two trees of tensors and numbers are equal; another program may round in another way."""
     if isinstance(a, torch.Tensor):
         alike = a.shape == b.shape and a.dtype is b.dtype
-        return alike and np.allclose(a.detach().numpy(), b.detach().numpy(), 1e-4, 1e-5)
+        return alike and np.allclose(a.detach().numpy(), b.detach().numpy(), 1e-6, 1e-7)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
@@ -98,12 +98,20 @@ class Training:
         return [*parts, *(p.grad for p in self.model.parameters()), self.optimizer.param_groups[0]["lr"]]
 
 
-@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(layers=st.lists(st.integers(0, len(LAYERS) - 1), max_size=3), optimizer=st.integers(0, len(OPTIMIZERS) - 1),
        zero=st.booleans(), clip=st.booleans(), schedule=st.booleans(),
        events=st.lists(st.sampled_from(EVENTS), min_size=4, max_size=18))  # fmt: skip
 def test_a_compiled_step_is_the_step(layers, optimizer, zero, clip, schedule, events):
-    plain, compiled = (Training(layers, optimizer, zero, clip, schedule, c) for c in (False, True))
+    torch.set_default_dtype(torch.float64)  # in which rounding does not decide the sign of a gradient
+    try:
+        follow(events, *(Training(layers, optimizer, zero, clip, schedule, c) for c in (False, True)))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def follow(events, plain, compiled):
+    """Let the same happen to both."""
     for k, event in enumerate([*events, "step", "step", "step", "step"]):
         results = []
         for training in (plain, compiled):

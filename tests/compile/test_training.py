@@ -43,6 +43,20 @@ def test_random_numbers_go_on():
     assert results[0] == results[1] and replayed(f, 3)
 
 
+@pytest.mark.parametrize("drawing", [
+    lambda x: x.clone().normal_(), lambda x: x.clone().bernoulli_(torch.full((3,), 0.5)), lambda x: torch.randperm(5),
+    lambda x: x.clone().exponential_(), lambda x: torch.multinomial(x + 1, 2), lambda x: torch.randint(0, 9, (4,)),
+    lambda x: F.alpha_dropout(x, 0.5), lambda x: F.rrelu(x, training=True), lambda x: torch.normal(x, 1.0),
+])  # fmt: skip
+def test_every_kind_of_draw(drawing):
+    results = []
+    for wrap in (lambda f: f, torch.compile):
+        f = wrap(drawing)
+        torch.manual_seed(3)
+        results.append([f(torch.ones(3)).tolist() for _ in range(5)] + [torch.rand(2).tolist()])
+    assert results[0] == results[1] and replayed(f, 2)
+
+
 def test_seeds_set_inside():
     def f(x):
         torch.manual_seed(5)

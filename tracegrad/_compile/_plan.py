@@ -300,7 +300,7 @@ class Plan:
         self.had_grad = [before.tensors[id(x)].has_grad if id(x) in before.tensors else False for x in self.watched]
         self.alone: list[Any] = [x for (kind, x), _, _, _ in self.written if kind == HELD and isinstance(x, Handle)]
         self.no_storages = [None] * len(self.alone)
-        self.alone_arguments = [x for (kind, x), _, _, _ in self.written if kind == ARGUMENT]
+        self.alone_roles = [role for role, _, _, _ in self.written if role[0] in (ARGUMENT, GRADIENT)]
         self.argument_grads = [was is not None and was.has_grad for was in map(self._was, self.given)]
         roles = (*(r for r in self.roles if r), *(r for r, *_ in self.written), *(r for r, _ in self.grads),
                  *(r for r, _ in self.results if r))  # fmt: skip
@@ -388,9 +388,10 @@ class Plan:
             return "other arguments have gradients"
         if list(map(_storage_of, self.alone)) != self.no_storages and not all(map(is_alone, self.alone)):
             return "a tensor that it writes to has a view"
-        for i in self.alone_arguments:
-            if arguments[i]._storage is not None and not is_alone(arguments[i]):
-                return "an argument that it writes to is a view or has one"
+        for role in self.alone_roles:
+            x = self._find(role, arguments, ())
+            if x._storage is not None and not is_alone(x):
+                return "an argument or a gradient that it writes to is a view or has one"
         if list(map(_hooks_of, self.watched)) != self.no_hooks:
             return "a leaf has hooks"
         for effect in self.effects:

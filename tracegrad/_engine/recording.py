@@ -29,7 +29,7 @@ class Effect:
     #: Tells what it is: equal in two recordings that do the same.
     key: tuple[Any, ...]
     #: Does it, and returns the input numbers of the operation that follows, in order; None where there are none.
-    again: Callable[[], tuple[float, ...] | None]
+    again: Callable[[], Any]
     #: Whether it would still do the same: else the function is recorded anew.
     holds: Callable[[], bool]
 
@@ -37,8 +37,8 @@ class Effect:
 class Recording(Trace):
     """The trace of one call of a compiled function."""
 
-    __slots__ = ("whole", "recorded", "known", "strict", "doubts", "passing", "effects", "sources", "announced",
-                 "lenient", "entered", "thread")  # fmt: skip
+    __slots__ = ("whole", "recorded", "known", "strict", "doubts", "passing", "effects", "sources", "inputs",
+                 "announced", "lenient", "entered", "thread")  # fmt: skip
 
     def __init__(self, known: dict[int, Value], strict: bool):
         super().__init__(state.mode)
@@ -52,6 +52,7 @@ class Recording(Trace):
         self.effects: list[Effect] = []
         #: (is float, index) of an input number -> the effect that gives it, and which of its numbers it is
         self.sources: dict[tuple[bool, int], tuple[int, int]] = {}
+        self.inputs: dict[int, tuple[Input, tuple[int, int]]] = {}  # id -> a number of an effect, and which
         self.announced = -1  # the effect whose numbers the next operation takes
         self.lenient = ""  # who may read, as it does nothing with it that a replay would freeze
         self.entered: dict[int, Value] = {}  # id -> a value that was made of host data meanwhile, and entered
@@ -72,10 +73,17 @@ class Recording(Trace):
 
     def numbered(self, node: Node, operands: tuple[Any, ...]) -> None:
         """Note where the input numbers of a new operation come from."""
-        announced, self.announced = self.announced, -1
-        if announced >= 0:
-            given = [(is_float, i) for at, is_float, i in node.numbers if type(operands[at]) is Input]
-            self.sources.update((place, (announced, k)) for k, place in enumerate(given))
+        taken = 0
+        for at, is_float, i in node.numbers:
+            number = operands[at]
+            if type(number) is not Input:
+                continue
+            if id(number) in self.inputs:
+                self.sources[is_float, i] = self.inputs[id(number)][1]
+            elif self.announced >= 0:
+                self.sources[is_float, i] = self.announced, taken
+                taken += 1
+        self.announced = -1
 
     def stays(self, reason: str) -> bool:
         """Whether nothing is flushed although somebody asks for it.
@@ -125,16 +133,21 @@ class Recording(Trace):
         if reason not in noted:
             noted.append(reason)
 
-    def effect(self, key: tuple[Any, ...], again: Callable[[], tuple[float, ...] | None],
-               holds: Callable[[], bool] = lambda: True) -> None:  # fmt: skip
-        """Note something that Python does, and that a replay must do again; see `Effect`."""
-        self.announced = len(self.effects)
+    def effect(self, key: tuple[Any, ...], again: Callable[[], Any], holds: Callable[[], bool] = lambda: True,
+               inputs: tuple[Input, ...] = ()) -> None:  # fmt: skip
+        """Note something that Python does, and that a replay must do again; see `Effect`.
+
+        Its numbers are those of ``inputs``, wherever these are used, or without them those of the next operation.
+        """
+        number = len(self.effects)
         self.effects.append(Effect(key, again, holds))
+        self.inputs.update((id(x), (x, (number, k))) for k, x in enumerate(inputs))
+        self.announced = -1 if inputs else number
 
     def end(self) -> None:
         """Make this an ordinary trace."""
         self.whole = self.recorded = False
-        self.known, self.entered = {}, {}
+        self.known, self.entered, self.inputs = {}, {}, {}
         if not self.closed:
             self.missing = self.immediate or self.lines is not None
             if not self.missing:

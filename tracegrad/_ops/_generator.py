@@ -141,10 +141,11 @@ def draw(generator: Generator | None) -> tuple[Any, Input]:
 
 def _draw_again(generator: Generator) -> tuple[Input, Input]:
     """Return the operands of a draw that each replay of a compiled function does again."""
+    operands = generator.draw()
     compiled = recording()
     if compiled is not None:
-        compiled.effect(("draw", id(generator)), lambda: tuple([x.value for x in generator.draw()]))
-    return generator.draw()
+        compiled.effect(("draw", id(generator)), lambda: [x.value for x in generator.draw()], inputs=operands)
+    return operands
 
 
 def _op_name() -> str:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from tracegrad import _disk
 from tracegrad._config import config
-from tracegrad._engine import checks, jax_state, report, tape, trie
+from tracegrad._engine import alike, checks, jax_state, report, tape, trie
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 from tracegrad._engine.value import Spec
 
@@ -150,8 +150,17 @@ class Program:
         env: dict[int, Any] = dict(zip(self.leaf_slots, leaves))
         linear: dict[int, tape.Linear] = {}
         self.checks, found = [], []
+        draws = {} if self.inline else alike.groups(self.run_nodes, self.live)
+        rows: dict[int, tuple[Any, int]] = {}  # slot -> the array and its row that holds the value
         for node in self.run_nodes:
-            if node.kind == OP:
+            if node.depth in draws:
+                array = alike.emit(draws[node.depth], {"f": floats, "i": ints})
+                rows.update((n.slot, (array, i)) for i, n in enumerate(draws[node.depth]))
+            elif node.slot in rows:
+                continue
+            elif node.kind == VARIABLE and node.inputs[0] in rows:
+                rows[node.slot] = rows[node.inputs[0]]
+            elif node.kind == OP:
                 args = [self._operand(x, env, floats, ints) for x in node.inputs]
                 assert node.lowering is not None
                 if node.depth in self.differentiated:
@@ -169,7 +178,7 @@ class Program:
             elif node.kind == BACKWARD:
                 for slot, gradient in enumerate(tape.run_backward(node, self.path, env, linear), node.slot):
                     env[slot] = gradient
-        outputs = self._outputs(env, linear, leaves)
+        outputs = self._outputs(env, rows, linear, leaves)
         if found:
             self.flag = len(outputs)
             outputs.append(checks.combined(found))
@@ -182,7 +191,8 @@ class Program:
         kind, index = x
         return index if kind == "c" else floats[index] if kind == "f" else ints[index]
 
-    def _outputs(self, env: dict[int, Any], linear: dict[int, tape.Linear], leaves: Sequence[Any]) -> list[Any]:
+    def _outputs(self, env: dict[int, Any], rows: dict[int, tuple[Any, int]], linear: dict[int, tape.Linear],
+                 leaves: Sequence[Any]) -> list[Any]:  # fmt: skip
         """Collect each distinct array once: XLA would return an input, or an output named twice, as a copy."""
         outputs: list[Any] = []
         place: dict[int, tuple[int, int]] = {id(a): (LEAF_ARRAY, i) for i, a in enumerate(leaves)}
@@ -209,6 +219,9 @@ class Program:
             for slot in group:
                 self.places[slot] = PIECE, (at, start, self.spec(slot).aval.shape)
                 start += self.spec(slot).aval.numel
+        for slot in self.live & rows.keys():
+            (array, row), of = rows[slot], self.spec(slot).aval
+            self.places[slot] = PIECE, (put(array)[1], row * of.numel, of.shape)
         for slot in sorted({*self.live, *self.anchors} - self.places.keys()):
             spec = self.spec(slot)
             array = env[slot]

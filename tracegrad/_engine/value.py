@@ -124,7 +124,7 @@ class Input:
 
 
 class Piece:
-    """Some elements of a flat array that a program returned, cut out when somebody asks for them."""
+    """Successive elements of an array that a program returned, cut out when somebody asks for them."""
 
     __slots__ = ("flat", "start", "shape")
 
@@ -135,13 +135,17 @@ class Piece:
 
     def cut(self) -> Any:
         """Return the elements as an array of their own."""
-        with jax_state.tracing():
-            return _cut(self.flat, np.int64(self.start), self.shape)
+        before = jax_state.setting()
+        try:
+            with jax_state.tracing():
+                return _cut(self.flat, np.int64(self.start), self.shape)
+        finally:
+            jax_state.restore(before)
 
 
 @partial(jax.jit, static_argnums=2)
 def _cut(flat: Any, start: Any, shape: tuple[int, ...]) -> Any:
-    return jax.lax.dynamic_slice_in_dim(flat, start, math.prod(shape)).reshape(shape)
+    return jax.lax.dynamic_slice_in_dim(flat.reshape(-1), start, math.prod(shape)).reshape(shape)
 
 
 class Variable:

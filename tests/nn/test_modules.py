@@ -307,3 +307,14 @@ def test_utils_match_torch(torch: Any) -> None:
     w.grad = tg.tensor([1.0, float("nan")])
     with pytest.raises(RuntimeError, match="The total norm of order 2.0 for gradients from `parameters` is non-finite"):
         tg.nn.utils.clip_grad_norm_([w], 1.0, error_if_nonfinite=True)
+
+
+def test_a_weight_that_is_computed() -> None:
+    source = nn.Parameter(tg.tensor([[1.0, 2.0]]))
+    layer = nn.Linear(2, 1)
+    del layer.weight
+    layer.weight = source * 2
+    bias = layer.bias.item()
+    layer(tg.ones(1, 2)).sum().backward()
+    assert source.grad is not None and source.grad.tolist() == [[2.0, 2.0]]
+    np.testing.assert_allclose(layer(tg.ones(1, 2)).item(), 6.0 + bias)

@@ -63,6 +63,9 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``input @ weight.T + bias``."""
+        own = self._parameters  # to ask for ``self.weight`` takes four times as long
+        if "weight" in own and "bias" in own:
+            return F.linear(input, own["weight"], own["bias"])  # type: ignore[arg-type]
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:

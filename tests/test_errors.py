@@ -16,6 +16,8 @@ import pytest
 import tracegrad
 
 CASES = {
+    # numbers
+    "huge number": ("torch.ones(2) * 2**70", OverflowError, "int too big to convert"),
     # shapes
     "broadcast": ("torch.ones(2, 3) + torch.ones(4)", RuntimeError,
                   "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1"),

@@ -238,8 +238,11 @@ def _numbers(trace: Trace, node: Node) -> list[Any]:
     floats, ints = node.floats, node.ints
     if not (floats or ints):
         return []
-    packed = struct.pack(f"{floats}d{ints}q", *map(trace.floats.__getitem__, range(floats)),
-                         *map(trace.ints.__getitem__, range(ints)))  # fmt: skip
+    try:
+        packed = struct.pack(f"{floats}d{ints}q", *map(trace.floats.__getitem__, range(floats)),
+                             *map(trace.ints.__getitem__, range(ints)))  # fmt: skip
+    except struct.error:  # where an op is recorded once more, nobody looks at its numbers
+        raise OverflowError("int too big to convert") from None
     if trace.inline:
         return _unpacked(packed, floats, ints)
     known = node.packed

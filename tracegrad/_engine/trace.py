@@ -566,6 +566,8 @@ def _number_key(x: Any) -> Any:
     if kind is Input:
         return type(x.value)
     if kind is float or kind is int or kind is bool or kind is complex:
+        if kind is int and not -(2**63) <= x < 2**64:
+            raise OverflowError("int too big to convert")
         return (kind, x) if x and x == x else number_token(x)
     return _number_key(_plain(x))
 

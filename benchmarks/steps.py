@@ -98,7 +98,8 @@ class Process:
     def __init__(self, problem: Problem, contender: str):
         self.contender = contender
         command = [sys.executable, __file__, "--work", problem.name, contender]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, "TRACEGRAD_CACHE": "0"})  # fmt: skip
         self.start = self._answer()
         self.rounds: list[dict[str, float]] = []
 

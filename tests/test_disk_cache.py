@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from tracegrad import _disk
@@ -23,7 +24,7 @@ print(x.grad[0].item() == 1.0, before, jax.config.jax_compilation_cache_dir)
 
 def run(tmp_path, **variables):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "TRACEGRAD_", "XDG_"))}
-    env |= {"XDG_CACHE_HOME": str(tmp_path / "home")} | variables
+    env |= {"XDG_CACHE_HOME": str(tmp_path / "home"), "TRACEGRAD_CACHE": "1"} | variables
     done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], env=env, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("True"), done.stderr
     return done.stdout.split()[1:]
@@ -47,6 +48,8 @@ def test_moved_and_switched_off(tmp_path):
     run(tmp_path, TRACEGRAD_CACHE=str(tmp_path / "elsewhere"))
     assert files(tmp_path / "elsewhere") and not (tmp_path / "home").exists()
     assert run(tmp_path, TRACEGRAD_CACHE="0") == ["None", "None"]
+    if jax.default_backend() == "cpu":
+        assert run(tmp_path, TRACEGRAD_CACHE="") == ["None", "None"]
     assert not (tmp_path / "home").exists()
 
 

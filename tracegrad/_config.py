@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Config:
     """The settings of this process; each field names the variable that sets it."""
 
-    #: ``TRACEGRAD_CACHE``: the folder of compiled programs; 0: none; empty: ``tracegrad`` in the user's cache folder.
+    #: ``TRACEGRAD_CACHE``: the folder of compiled programs; 1: ``tracegrad`` in the user's cache folder; 0: none;
+    #: empty: 1 on accelerators, 0 on CPUs.
     cache: str = ""
     #: ``TRACEGRAD_CHECK``: whether elements are checked (indices, divisors, ...), 1, or errors go unnoticed, 0.
     check: bool = True

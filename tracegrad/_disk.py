@@ -2,8 +2,13 @@
 
 What JAX has compiled once it then loads, in this process or a later one. JAX has this off by default, and bounded only
 with a further package; here it is on, in the user's cache folder, and pruned as a process begins to compile.
-``TRACEGRAD_CACHE`` moves it or, as ``0``, leaves it off. A folder that JAX was told of, by its configuration or by
-``JAX_COMPILATION_CACHE_DIR``, is left alone.
+``TRACEGRAD_CACHE`` moves it or switches it, see `Config.cache`. A folder that JAX was told of, by its configuration or
+by ``JAX_COMPILATION_CACHE_DIR``, is left alone.
+
+NOTE [Not by itself on CPUs] Programs for CPUs are not always loaded safely: a process that loaded thousands of them
+died in XLA's loader once in our tests, others report the same (https://github.com/jax-ml/jax/issues/28908), and some
+processors refuse what they compiled themselves, with a line of log each
+(https://github.com/jax-ml/jax/issues/38445). So there the cache is for those who ask for it.
 
 JAX's cache trusts its files, so the folder is the user's only. Programs for CPUs are compiled for one kind of machine,
 so each kind has a folder of its own: home directories are shared.
@@ -36,9 +41,10 @@ def open_once() -> None:
     if _opened:
         return
     _opened = True
-    if config.cache == "0" or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+    chosen = config.cache or ("0" if jax.default_backend() == "cpu" else "1")
+    if chosen == "0" or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
-    folder = Path(config.cache or _users()) / _machine()
+    folder = (_users() if chosen == "1" else Path(chosen)) / _machine()
     with suppress(OSError):  # a home that cannot be written to is no reason not to run
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not os.access(folder, os.W_OK | os.X_OK) or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):

@@ -2,8 +2,8 @@
 
 Programs are traced under 64-bit types and outside of any trace of the user's. JAX keeps both in thread-local variables
 that its context managers, written in Python, put back: an interrupt that arrives while one is left would leave 64-bit
-types on, or a trace that was given up in charge of everything that follows. `tracing` therefore puts the trace back
-itself, and whoever may run it also asks `restore` for the types in a ``finally``.
+types on, or a trace that was given up in charge of everything that follows. `tracing` therefore puts both back itself;
+who calls ``jax.enable_x64`` where every microsecond counts asks `restore` in a ``finally``.
 """
 
 from __future__ import annotations
@@ -30,5 +30,9 @@ def restore(before: Any) -> None:
 @contextmanager
 def tracing() -> Iterator[None]:
     """Let JAX trace, or run ops one by one, with 64-bit types and outside of any trace that is in progress."""
-    with eval_context(), jax.enable_x64(True):
-        yield
+    before = setting()
+    try:
+        with eval_context(), jax.enable_x64(True):
+            yield
+    finally:
+        restore(before)

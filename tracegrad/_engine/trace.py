@@ -553,12 +553,8 @@ def computed(value: Value, reader: str = "item") -> Any:
 
 def to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
     """Put a private NumPy copy on its device."""
-    before = jax_state.setting()
-    try:
-        with jax_state.tracing():
-            return jax.device_put(array, _device.to_jax(of.device))
-    finally:
-        jax_state.restore(before)
+    with jax_state.tracing():
+        return jax.device_put(array, _device.to_jax(of.device))
 
 
 def _number_key(x: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tracegrad import _device, _dtype
-from tracegrad._engine import jax_state, sites, tape, trace
+from tracegrad._engine import sites, tape, trace
 from tracegrad._engine.flush import narrowing
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, pull_rule
@@ -83,12 +83,8 @@ def _groups(node: Node, wanted: tuple[int, ...], given: tuple[bool, ...], static
         assert lowering is not None
         outs = [s.aval for s in node.specs]
         fn = tape.pullback(lowering, node.single, outs, wanted, given, [(i, x) for i, _, x in static])
-        before = jax_state.setting()
-        try:
-            with trace.collection_paused:
-                results = tape.computed_from(fn, avals)
-        finally:
-            jax_state.restore(before)
+        with trace.collection_paused:
+            results = tape.computed_from(fn, avals)
         groups: dict[Any, list[int]] = {}
         for i, reads in zip(wanted, results):
             if any(x >= first for x in reads):

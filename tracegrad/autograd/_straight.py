@@ -24,7 +24,7 @@ def straight(root: Tensor, cotangent: Tensor, retain: bool) -> bool:
     Else nothing is done, and the answer is False: `Sweep` records the same node, and finds its way from there.
     """
     current, values = state.trace, state.trace.values
-    if current.retained or not _pending(current, root, cotangent):
+    if not _pending(current, root, cotangent):
         return False
     node = current.node
     kid = node.real.kids.get(("backward", (root._value.slot,), (cotangent._value.slot,), retain, ALL_LEAVES))
@@ -57,7 +57,7 @@ def straight_to(targets: Sequence[Tensor], root: Tensor, cotangent: Tensor, reta
                 create_graph: bool) -> list[Any] | None:  # fmt: skip
     """Return the gradients with respect to ``targets``, under the same conditions as `straight`; else None."""
     current, values = state.trace, state.trace.values
-    if current.retained or not _pending(current, root, cotangent):
+    if not _pending(current, root, cotangent):
         return None
     node = current.node
     sourced = node.real.known and node.real.known.get("sourced")
@@ -104,4 +104,4 @@ def _pending(current: Trace, root: Tensor, cotangent: Tensor) -> bool:
     value = root._value
     if value.trace is not current or value.array is not None or cotangent._value.trace is not current:
         return False
-    return not (current.cuts or current.immediate or current.scoped or _anomaly.checks())
+    return not (current.cuts or current.retained or current.immediate or current.scoped or _anomaly.checks())

@@ -1,7 +1,7 @@
-"""Times each lowering that has a VJP of its own against what a JAX user writes first.
+"""Times lowerings against what a JAX user writes first.
 
 Run ``python benchmarks/lowerings.py [op ...]``. Each row is the median of 40 jitted runs of forward and backward, in
-milliseconds.
+milliseconds. Programs with several convolutions are reordered as tracegrad does it (``_engine/orders.py``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,8 +18,21 @@ import numpy as np
 from jax import lax
 
 from tracegrad import _dtype
+from tracegrad._engine import orders
 from tracegrad._engine.value import aval
-from tracegrad._ops import activation, attention, convolution, linear, loss, normalization, pooling
+from tracegrad._ops import (
+    activation,
+    attention,
+    classification,
+    convolution,
+    gathering,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+)
+from tracegrad._ops import shape as joining
 
 RNG = np.random.default_rng(0)
 
@@ -42,8 +56,8 @@ def chosen(rule: Callable[..., Any], params: tuple[Any, ...], *operands: Any) ->
     return function
 
 
-def step(f: Callable[..., Any], *operands: Any) -> Callable[..., Any]:
-    """Return forward and backward with respect to every floating-point operand, as one jitted function."""
+def step(f: Callable[..., Any], ours: bool, g: Any, *operands: Any) -> Callable[..., Any]:
+    """Return forward and backward with respect to every floating-point operand, compiled."""
     wanted = tuple(i for i, x in enumerate(operands) if jnp.issubdtype(x.dtype, jnp.floating))
 
     def run(g: Any, *args: Any) -> Any:
@@ -56,7 +70,10 @@ def step(f: Callable[..., Any], *operands: Any) -> Callable[..., Any]:
         y, pull = jax.vjp(of_wanted, *[args[i] for i in wanted])
         return y, pull(g)
 
-    return jax.jit(run)
+    traced = jax.jit(run).trace(g, *operands)
+    if ours and orders.pays(traced):
+        traced = jax.jit(orders.reordered(traced)).trace(g, *operands)
+    return traced.lower().compile()
 
 
 def medians(functions: list[Callable[..., Any]], *args: Any, runs: int = 40) -> list[float]:
@@ -76,6 +93,40 @@ def medians(functions: list[Callable[..., Any]], *args: Any, runs: int = 40) -> 
 
 def plain_conv(x: Any, w: Any) -> Any:
     return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW"))
+
+
+def strided_conv(x: Any, w: Any) -> Any:
+    ends = [(w.shape[-1] // 2,) * 2] * 2
+    return lax.conv_general_dilated(x, w, (2, 2), ends, dimension_numbers=("NCHW", "OIHW", "NCHW"))
+
+
+def wide_conv(x: Any, w: Any) -> Any:
+    return lax.conv_general_dilated(x, w, (1, 1), [(2, 2)] * 2, dimension_numbers=("NCHW", "OIHW", "NCHW"))
+
+
+def plain_block(x: Any, v: Any, w: Any, scale: Any, shift: Any) -> Any:
+    y = jax.nn.relu(plain_batch_norm(plain_conv(x, v), scale, shift))
+    return jax.nn.relu(plain_batch_norm(plain_conv(y, w), scale, shift) + x)
+
+
+def block(x: Any, v: Any, w: Any, scale: Any, shift: Any) -> Any:
+    """The same of our lowerings."""
+    convolve = chosen(convolution._convolution, (2, 1, 1, 1, 1), x, v)
+    norm = first_output(chosen(normalization._batch_norm, (True, True, 1e-5), x, scale, shift))
+    relu = activation._relu
+    return relu(norm(convolve(relu(norm(convolve(x, v), scale, shift)), w), scale, shift) + x)
+
+
+def plain_largest(dim: int) -> Callable[..., Any]:
+    return lambda x: jnp.max(x, dim) + jnp.argmax(x, dim).astype(x.dtype)
+
+
+def largest(dim: int) -> Callable[..., Any]:
+    def run(x: Any) -> Any:
+        values, found = chosen(reduction._extreme_along, ("max", dim, False), x)(x)
+        return values + found.astype(x.dtype)
+
+    return run
 
 
 def plain_max_pool(x: Any) -> Any:
@@ -113,8 +164,11 @@ def plain_embedding(i: Any, w: Any) -> Any:
     return w[i]
 
 
-def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], tuple[Any, ...]]]:
-    """Return the plain function, the rule, its params and its operands, by the name of the row."""
+def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...] | None, tuple[Any, ...]]]:
+    """Return the plain function, the rule, its params and its operands, by the name of the row.
+
+    Where there are no params, what stands for the rule is a function of several of our lowerings.
+    """
     rows: dict[str, Any] = {}
     scores, hidden = array(4, 4, 128, 128), array(4, 128, 512)
     rows["softmax 4x4x128x128"] = jax.nn.softmax, activation._softmax, (-1, None), (scores,)
@@ -123,7 +177,8 @@ def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any
     rows["gelu erf 4x128x512"] = lambda x: jax.nn.gelu(x, False), activation._gelu, ("none",), (hidden,)
     for classes in (10, 65, 5000):
         operands = array(512, classes), RNG.integers(0, classes, 512)
-        rows[f"cross_entropy 512x{classes}"] = plain_cross_entropy, loss._cross_entropy, (-100, "mean", 0.0), operands
+        rule, params = classification._cross_entropy, (-100, "mean", 0.0)
+        rows[f"cross_entropy 512x{classes}"] = plain_cross_entropy, rule, params, operands
     operands = array(4, 128, 128), array(128), array(128)
     rows["layer_norm 4x128x128"] = plain_layer_norm, normalization._layer_norm, ((128,), True, True, 1e-5), operands
     for shape in ((64, 16, 28, 28), (32, 64, 16, 16)):
@@ -149,10 +204,58 @@ def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any
         name, x = f"{batch}x{channels}x{size}x{size}", array(batch, channels, size, size)
         rows[f"max_pool2d 2, {name}"] = plain_max_pool, pooling._max_pool, (2, 2, None, 0, 1, False, False), (x,)
         rows[f"avg_pool2d 2, {name}"] = plain_avg_pool, pooling._avg_pool, (2, 2, None, 0, False, True, None), (x,)
-    for batch, ins, outs, size in ((64, 1, 16, 28), (64, 16, 32, 14), (64, 1, 16, 8), (64, 16, 32, 4), (32, 3, 32, 32)):
+    for batch, ins, outs, size in (
+        (64, 1, 16, 28),
+        (64, 16, 32, 14),
+        (64, 1, 16, 8),
+        (64, 16, 32, 4),
+        (32, 3, 32, 32),
+        (32, 3, 16, 32),
+        (32, 16, 16, 32),
+        (32, 32, 32, 16),
+        (32, 64, 64, 8),
+    ):
         operands = array(batch, ins, size, size), array(outs, ins, 3, 3)
         name = f"conv2d 3, {ins} to {outs}, {batch}x{size}x{size}"
         rows[name] = plain_conv, convolution._convolution, (2, 1, 1, 1, 1), operands
+    for kernel in (3, 1):
+        operands = array(32, 16, 32, 32), array(32, 16, kernel, kernel)
+        name, params = f"conv2d {kernel}, stride 2, 16 to 32, 32x32x32", (2, 2, kernel // 2, 1, 1)
+        rows[name] = strided_conv, convolution._convolution, params, operands
+    operands = array(16, 32, 24, 24), array(32, 32, 3, 3)
+    rows["conv2d 3, padding 2, 32 to 32, 16x24x24"] = wide_conv, convolution._convolution, (2, 1, 2, 1, 1), operands
+    for batch, channels, size in ((32, 16, 32), (32, 32, 16), (32, 64, 8)):
+        filters = [array(channels, channels, 3, 3) / 10 for _ in range(2)]
+        operands = array(batch, channels, size, size), *filters, array(channels), array(channels)
+        rows[f"residual block {batch}x{channels}x{size}x{size}"] = plain_block, block, None, operands
+    x = array(256, 128, 64)
+    for dim in range(3):
+        rows[f"sum dim {dim}, 256x128x64"] = partial(jnp.sum, axis=dim), reduction._sum, (dim, False, None), (x,)
+        rows[f"max dim {dim}, 256x128x64"] = plain_largest(dim), largest(dim), None, (x,)
+    for classes in (10, 1000):
+        logits = array(512, classes)
+        rows[f"max dim 1, 512x{classes}"] = plain_largest(1), largest(1), None, (logits,)
+    parts = tuple(array(128, 256) for _ in range(8))
+    for dim in range(2):
+        rows[f"cat dim {dim}, 8 of 128x256"] = lambda *xs, d=dim: jnp.concatenate(xs, d), joining._cat, (dim,), parts
+    rows["index_select, 512 rows of 20000x64"] = (
+        plain_embedding,
+        lambda i, w: chosen(gathering._index_select, (0,), w, i)(w, i),
+        None,
+        (RNG.integers(0, 20000, 512), array(20000, 64)),
+    )
+    rows["gather 512x10 of 512x1000"] = (
+        lambda x, i: jnp.take_along_axis(x, i, 1),
+        gathering._gather,
+        (1,),
+        (array(512, 1000), RNG.integers(0, 1000, (512, 10))),
+    )
+    rows["x[i, j], 300 of 512x64"] = (
+        lambda x, i, j: x[i, j],
+        indexing._gather,
+        ((0, 1),),
+        (array(512, 64), RNG.integers(0, 512, 300), RNG.integers(0, 64, 300)),
+    )
     return rows
 
 
@@ -167,11 +270,12 @@ def main(wanted: list[str]) -> None:
         if wanted and not any(name.startswith(w) for w in wanted):
             continue
         with jax.enable_x64(True):
-            ours: Callable[..., Any] = chosen(rule, params, *operands)
+            ours = rule if params is None else chosen(rule, params, *operands)
             if name.startswith("batch_norm"):
                 ours = first_output(ours)
             g = jnp.ones_like(plain(*operands))
-            first, second = medians([step(plain, *operands), step(ours, *operands)], g, *operands)
+            steps = [step(plain, False, g, *operands), step(ours, True, g, *operands)]
+            first, second = medians(steps, g, *operands)
         print(f"| {name} | {first:.3f} | {second:.3f} | {second / first:.2f} |", flush=True)
 
 

@@ -1,18 +1,23 @@
 """Convolutions and padding.
 
-NOTE [Columns] On CPU a convolution of few inputs per output (one channel of an image) runs faster as a product with the
-matrix of its windows than as XLA's convolution, which blocks over channels; its gradients do not. Measured in
-``benchmarks/lowerings.md``. Elsewhere, and for more channels, XLA's convolution is used as it is.
+NOTE [Windows] On CPUs, XLA's convolution is not the fastest way to some of what is asked of it, and very slow at two:
+the gradient of a weight where the output is larger than the input, and groups of one channel each. A product with the
+matrix of all windows is better for the former, for gradients of kernels of one element, and for few inputs per output
+(XLA blocks over channels); a sum over the elements of the kernel, each times its slice of the input, is better for the
+latter. Measured in ``benchmarks/lowerings.md``; elsewhere XLA's convolution is used.
+Both are written in PyTorch's order of dims; what the arrays have in memory is decided in ``_engine/orders.py``.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from tracegrad._dtype import type_name
@@ -26,8 +31,11 @@ from tracegrad._ops._opmath import pair
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
-#: On CPU, a window of at most so many elements (channels x kernel) becomes a column.
-_COLUMN_SIZE = 32
+#: On CPUs, convolutions with windows of at most so many elements (channels x kernel) run as products.
+_SMALL_WINDOW = 32
+#: On CPUs, a convolution of each channel by itself is a sum over at most so many elements of the kernel: sums of more
+#: take long to compile.
+_FEW_TAPS = 9
 
 
 @op(method=False)
@@ -122,9 +130,18 @@ def _lowering(
     _check(shape, x, weight, bias, strides, dilations, ends, groups)
 
     convolve = _plain(n, strides, ends, dilations, groups)
-    forward_pass = convolve
-    if x.device.type == "cpu" and groups == 1 and math.prod(weight.shape[1:]) <= _COLUMN_SIZE and x.dtype.is_inexact:
-        forward_pass = _columns(n, strides, ends, dilations)
+    forward_pass, weight_gradient = convolve, None
+    windows = _Windows(shape[2:], kernel, strides, ends, dilations)
+    fast = x.device.type == "cpu" and x.dtype.is_inexact
+    if fast and groups == shape[1] > 1 and x.dtype.itemsize >= 4 and math.prod(kernel) <= _FEW_TAPS:
+        convolve = forward_pass = windows.convolve_each
+    elif fast and groups == 1:
+        if math.prod(kernel) == 1 and not any(map(any, ends)):
+            convolve = windows.convolve
+        elif math.prod(weight.shape[1:]) <= _SMALL_WINDOW:
+            forward_pass = windows.convolve
+        if windows.grow:
+            weight_gradient = windows.weight_gradient
 
     def run(a: Any, w: Any, b: Any) -> Any:
         y = forward_pass(a if batched else a[None], w)
@@ -141,12 +158,56 @@ def _lowering(
             a, g = a[None], g[None]
         _, pull = jax.vjp(convolve, a, w)
         da, dw = pull(g)
+        if weight_gradient is not None:
+            dw = weight_gradient(a, g)
         db = jnp.sum(g, (0, *range(2, n + 2)))
         return (da if batched else da[0], dw) if bias is None else (da if batched else da[0], dw, db)
 
     return Lowering(
         lambda a, w, b=None: run(a, w, b), forward, backward, "ConvolutionBackward0" if batched else "SqueezeBackward1"
     )
+
+
+class _Windows:
+    """A convolution as a product with the matrix of its windows, (batch x space, kernel x channels)."""
+
+    def __init__(self, sizes: Any, kernel: Any, strides: Any, ends: Any, dilations: Any):
+        self.kernel, self.strides, self.ends, self.dilations = kernel, strides, ends, dilations
+        self.counts = tuple((size + sum(pads) - d * (k - 1) - 1) // s + 1
+                            for size, k, s, pads, d in zip(sizes, kernel, strides, ends, dilations))  # fmt: skip
+        #: whether there are more windows along some dim than the input has elements
+        self.grow = any(count > size for count, size in zip(self.counts, sizes))
+
+    def slices(self, a: Any) -> list[Any]:
+        """Return what each element of the kernel meets, (batch, space, channels)."""
+        batch, channels = a.shape[:2]
+        padded = jnp.pad(jnp.moveaxis(a, 1, -1), ((0, 0), *self.ends, (0, 0)))
+        taps = []
+        for tap in np.ndindex(*self.kernel):
+            first = [t * d for t, d in zip(tap, self.dilations)]
+            last = [f + s * (m - 1) + 1 for f, s, m in zip(first, self.strides, self.counts)]
+            taps.append(lax.slice(padded, (0, *first, 0), (batch, *last, channels), (1, *self.strides, 1)))
+        return taps
+
+    def matrix(self, a: Any) -> Any:
+        """Return all windows of ``a``."""
+        taps = self.slices(a)
+        return jnp.concatenate(taps, -1).reshape(a.shape[0] * math.prod(self.counts), a.shape[1] * len(taps))
+
+    def convolve(self, a: Any, w: Any) -> Any:
+        y = self.matrix(a) @ jnp.moveaxis(w, (0, 1), (-1, -2)).reshape(math.prod(w.shape[1:]), w.shape[0])
+        return jnp.moveaxis(y.reshape(a.shape[0], *self.counts, w.shape[0]), -1, 1)
+
+    def convolve_each(self, a: Any, w: Any) -> Any:
+        """Convolve each channel by itself."""
+        taps = self.slices(jnp.repeat(a, w.shape[0] // a.shape[1], 1))
+        parts = [tap * w[(slice(None), 0, *at)] for tap, at in zip(taps, np.ndindex(*self.kernel))]
+        return jnp.moveaxis(functools.reduce(jnp.add, parts), -1, 1)
+
+    def weight_gradient(self, a: Any, g: Any) -> Any:
+        outs = g.shape[1]
+        dw = jnp.moveaxis(g, 1, 0).reshape(outs, g.shape[0] * math.prod(self.counts)) @ self.matrix(a)
+        return jnp.moveaxis(dw.reshape(outs, *self.kernel, a.shape[1]), -1, 1)
 
 
 def _plain(n: int, strides: Any, ends: Any, dilations: Any, groups: int) -> Callable[[Any, Any], Any]:
@@ -157,26 +218,6 @@ def _plain(n: int, strides: Any, ends: Any, dilations: Any, groups: int) -> Call
         return lax.conv_general_dilated(
             a, w, strides, ends, rhs_dilation=dilations, dimension_numbers=layout, feature_group_count=groups
         )
-
-    return convolve
-
-
-def _columns(n: int, strides: Any, ends: Any, dilations: Any) -> Callable[[Any, Any], Any]:
-    """The forward convolution as ``weight @ windows``, the windows' matrix being (channels x kernel, batch x space)."""
-
-    def convolve(a: Any, w: Any) -> Any:
-        out_channels, kernel = w.shape[0], w.shape[2:]
-        padded = jnp.pad(a, ((0, 0), (0, 0), *ends)).swapaxes(0, 1)
-        sizes = [(padded.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(n)]
-        taps = []
-        for tap in range(math.prod(kernel)):
-            at = [tap] if n == 1 else [tap // kernel[1], tap % kernel[1]]
-            first = [0, 0, *(t * d for t, d in zip(at, dilations))]
-            last = [*padded.shape[:2], *(f + s * (m - 1) + 1 for f, s, m in zip(first[2:], strides, sizes))]
-            taps.append(lax.slice(padded, first, last, (1, 1, *strides)))
-        matrix = jnp.stack(taps, 1).reshape(math.prod(w.shape[1:]), -1)
-        y = w.reshape(out_channels, -1) @ matrix
-        return y.reshape(out_channels, a.shape[0], *sizes).swapaxes(0, 1)
 
     return convolve
 

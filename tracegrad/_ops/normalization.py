@@ -35,11 +35,17 @@ def _moments(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
     return mean, jnp.sum(centred * centred, axes, keepdims=True) / count
 
 
-def _normalised(x: Any, mean: Any, rstd: Any, weight: Any, bias: Any) -> Any:
-    y = (x - mean) * rstd
+def _scaled(y: Any, weight: Any, bias: Any) -> Any:
     if weight is not None:
         y = y * weight
     return y if bias is None else y + bias
+
+
+def _affine(operands: Any, weighted: bool, biased: bool, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+    """Return weight and bias, each None where it is not among the operands, in ``dtype`` and ``shape``."""
+    weight = operands[0].astype(dtype).reshape(shape) if weighted else None
+    bias = operands[-1].astype(dtype).reshape(shape) if biased else None
+    return weight, bias
 
 
 def _input_gradient(h: Any, d: Any, rstd: Any, axes: tuple[int, ...]) -> Any:
@@ -58,20 +64,13 @@ def _lowering(
     affine: tuple[int, ...],
     eps: float,
     name: str,
-    statistics: bool = False,
 ) -> Lowering:
-    """Normalise over ``axes`` of the input seen as ``view``, then scale and shift by weights seen as ``affine``.
-
-    With ``statistics`` the op also returns the mean and the unbiased variance, which have no gradient.
-    """
+    """Normalise over ``axes`` of the input seen as ``view``, then scale and shift by weights seen as ``affine``."""
     wide = opmath(x.dtype)
     shape = view or x.shape
-    count = int(np.prod([shape[i] for i in axes]))
 
     def split(operands: Any) -> tuple[Any, Any]:
-        weight = operands[0].astype(wide).reshape(affine) if weighted else None
-        bias = operands[-1].astype(wide).reshape(affine) if biased else None
-        return weight, bias
+        return _affine(operands, weighted, biased, affine, wide)
 
     def run(a: Any, *operands: Any) -> tuple[Any, Any]:
         weight, bias = split(operands)
@@ -79,16 +78,10 @@ def _lowering(
         mean, variance = _moments(b.reshape(shape), axes)
         rstd = lax.rsqrt(variance + np.asarray(eps, wide))
         if view is None:
-            y = _normalised(b, mean, rstd, weight, bias)
+            y = (b - mean) * rstd
         else:
             y = ((b.reshape(shape) - mean) * rstd).reshape(x.shape)
-            y = y if weight is None else y * weight
-            y = y if bias is None else y + bias
-        y = y.astype(a.dtype)
-        if not statistics:
-            return y, (mean, rstd)
-        unbiased = variance * np.asarray(count / max(count - 1, 1), wide)
-        return (y, mean.reshape(-1), unbiased.reshape(-1)), (mean, rstd)
+        return _scaled(y, weight, bias).astype(a.dtype), (mean, rstd)
 
     def forward(a: Any, *operands: Any) -> tuple[Any, Any]:
         outs, (mean, rstd) = run(a, *operands)
@@ -96,7 +89,7 @@ def _lowering(
 
     def backward(saved: Any, g: Any) -> tuple[Any, ...]:
         a, mean, rstd, operands = saved
-        g = (g[0] if statistics else g).astype(wide)
+        g = g.astype(wide)
         weight, _ = split(operands)
         h = ((a.astype(wide).reshape(shape) - mean) * rstd).reshape(x.shape)
         d = g if weight is None else g * weight
@@ -276,9 +269,38 @@ def _batch_norm(x: Aval, *rest: Any) -> Lowering:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size torch.Size({list(x.shape)})"
         )
-    axes = (0, *range(2, x.ndim))
-    affine = (x.shape[1], *(1,) * (x.ndim - 2))
-    return _lowering(x, weighted, biased, axes, None, affine, eps, "NativeBatchNormBackward0", statistics=True)
+    wide = opmath(x.dtype)
+    axes, affine = (0, *range(2, x.ndim)), (x.shape[1], *(1,) * (x.ndim - 2))
+    size = max(x.numel // max(x.shape[1], 1), 1)
+    count = np.asarray(size, wide)
+
+    def forward(a: Any, *operands: Any) -> tuple[Any, Any]:
+        weight, bias = _affine(operands, weighted, biased, affine, wide)
+        b = a.astype(wide)
+        mean = jnp.sum(b, axes, keepdims=True) / count
+        centred = b - mean
+        variance = jnp.sum(centred * centred, axes, keepdims=True) / count
+        rstd = lax.rsqrt(variance + np.asarray(eps, wide))
+        y = _scaled(centred * rstd, weight, bias).astype(a.dtype)
+        unbiased = variance * np.asarray(size / max(size - 1, 1), wide)
+        return (y, mean.reshape(-1), unbiased.reshape(-1)), (a, mean, rstd, operands)
+
+    def backward(saved: Any, g: Any) -> tuple[Any, ...]:
+        a, mean, rstd, operands = saved
+        weight, _ = _affine(operands, weighted, biased, affine, wide)
+        # Not ``(a - mean) * rstd``: the difference is there from the forward, and is what is summed.
+        d, centred = g[0].astype(wide), a.astype(wide) - mean
+        of_d, of_dc = jnp.sum(d, axes, keepdims=True), jnp.sum(d * centred, axes, keepdims=True)
+        scale = rstd if weight is None else rstd * weight
+        da = ((d - of_d / count - centred * (of_dc / count * rstd * rstd)) * scale).astype(a.dtype)
+        grads = [da]
+        if weighted:
+            grads.append((of_dc * rstd).reshape(operands[0].shape).astype(operands[0].dtype))
+        if biased:
+            grads.append(of_d.reshape(operands[-1].shape).astype(operands[-1].dtype))
+        return tuple(grads)
+
+    return Lowering(lambda a, *operands: forward(a, *operands)[0], forward, backward, "NativeBatchNormBackward0")
 
 
 def _batch_norm_eval(x: Aval, mean: Aval, variance: Aval, *rest: Any) -> Lowering:
@@ -293,7 +315,7 @@ def _batch_norm_eval(x: Aval, mean: Aval, variance: Aval, *rest: Any) -> Lowerin
         bias = operands[-1].astype(wide).reshape(affine) if biased else None
         m, v = lax.stop_gradient((m.astype(wide).reshape(affine), v.astype(wide).reshape(affine)))
         rstd = lax.rsqrt(v + np.asarray(eps, wide))
-        return _normalised(a.astype(wide), m, rstd, weight, bias).astype(a.dtype)
+        return _scaled((a.astype(wide) - m) * rstd, weight, bias).astype(a.dtype)
 
     return Lowering(fn, name="NativeBatchNormBackward0")
 

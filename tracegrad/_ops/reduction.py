@@ -14,7 +14,7 @@ from tracegrad import _dtype
 from tracegrad._dtype import BOOL, COMPLEX, DType
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record, unary
-from tracegrad._engine.value import Aval
+from tracegrad._engine.value import Aval, aval
 from tracegrad._ops import _rules as rules
 from tracegrad._ops._declare import op
 from tracegrad._ops._out import into, renamed
@@ -24,6 +24,9 @@ from tracegrad._ops.pointwise import refuse
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
+
+#: On CPUs, the first largest of fewer elements than this is found by XLA's own reduction.
+_SHORT = 16
 
 
 class ValuesIndices(NamedTuple):
@@ -363,9 +366,22 @@ def _extreme_along(x: Aval, name: str, dim: int, keepdim: bool) -> Lowering:
     if x.dtype.is_complex:
         raise RuntimeError(f"{name}(): does not support complex input")
     not_empty(x, dim, name)
-    find, reduce = (jnp.argmax, jnp.max) if name == "max" else (jnp.argmin, jnp.min)
-    return pick(x, rules.dim(dim, x.ndim), keepdim, lambda a, d: find(a, d, keepdims=True),
+    reduce = jnp.max if name == "max" else jnp.min
+    return pick(x, rules.dim(dim, x.ndim), keepdim, lambda a, d: _first(x, a, d, name),
                 f"{name.capitalize()}Backward0", lambda a, d: reduce(a, d, keepdims=True))  # fmt: skip
+
+
+def _first(x: Aval, a: Any, dim: int, name: str) -> Any:
+    """Return the index of the first largest or smallest element along ``dim``, which is kept; the first nan if any.
+
+    XLA's own way is a loop on CPUs that carries values and indices, several times slower than two plain reductions.
+    """
+    size = x.shape[dim]
+    if x.device.type != "cpu" or size < _SHORT:
+        return (jnp.argmax if name == "max" else jnp.argmin)(a, dim, keepdims=True)
+    best = (jnp.max if name == "max" else jnp.min)(a, dim, keepdims=True)
+    places = lax.broadcasted_iota(jnp.int32 if size < 2**31 else jnp.int64, x.shape, dim)
+    return jnp.min(jnp.where((a == best) | (a != a), places, size - 1), dim, keepdims=True)
 
 
 def pick(x: Aval, dim: int, keepdim: bool, find: Callable[[Any, int], Any], name: str,
@@ -419,11 +435,18 @@ def _argument(x: Aval, name: str, dim: int | None, keepdim: bool) -> Lowering:
     if x.dtype.category in (BOOL, COMPLEX):
         raise RuntimeError(f"{name}(): does not support {'complex' if x.dtype.is_complex else 'bool'} input")
     not_empty(x, dim, name, remedy=False)
-    axis = None if dim is None else rules.dim(dim, x.ndim)
-    fn = jnp.argmax if name == "argmax" else jnp.argmin
     if not x.ndim:
         return Lowering(lambda a: jnp.zeros((), jnp.int64), differentiable=False)
-    return Lowering(lambda a: fn(a, axis, keepdims=keepdim).astype(jnp.int64), differentiable=False)
+    flat = aval((x.numel,), x.dtype, x.device) if dim is None else x
+    axis = 0 if dim is None else rules.dim(dim, x.ndim)
+
+    def fn(a: Any) -> Any:
+        index = _first(flat, a.reshape(flat.shape), axis, name[3:]).astype(jnp.int64)
+        if dim is None:
+            return index.reshape((1,) * x.ndim if keepdim else ())
+        return index if keepdim else lax.squeeze(index, (axis,))
+
+    return Lowering(fn, differentiable=False)
 
 
 def safe_sqrt(x: Any) -> Any:

@@ -1,0 +1,45 @@
+"""The memory that programs work in is kept between runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import tracegrad
+from tracegrad import _working_memory
+from tracegrad._config import config
+
+
+def compiled(megabytes: int) -> Any:
+    return SimpleNamespace(memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=megabytes << 20))
+
+
+def test_what_glibc_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(_working_memory, "_mallopt", lambda *args: told.append(args))
+    monkeypatch.setattr(_working_memory, "_kept", 32 << 20)
+    _working_memory.make_room(compiled(32))
+    _working_memory.make_room(SimpleNamespace(memory_analysis=lambda: None))
+    assert not told, "blocks of up to 32 MiB are kept anyway"
+    _working_memory.make_room(compiled(60))
+    assert told == [(-3, (60 << 20) + (1 << 16)), (-1, 2**31 - 1)]
+    _working_memory.make_room(compiled(50))
+    assert len(told) == 2
+    monkeypatch.setattr(config, "keep", 100)
+    _working_memory.make_room(compiled(5000))
+    assert told[2] == (-3, (100 << 20) + (1 << 16))
+
+
+@pytest.mark.skipif(_working_memory._mallopt is None, reason="another C library, or nothing is kept")
+def test_runs_do_not_ask_the_system_for_memory() -> None:
+    import resource
+
+    x = tracegrad.ones(3000, 3000)
+    found: list[int] = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        assert x.cumsum(0).cumsum(1).sum().item() > 0
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(found) < 3000, "36 MB are 9,000 pages"

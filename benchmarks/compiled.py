@@ -20,8 +20,9 @@ from steps import CHECKED, table, versions
 
 import tracegrad
 
-FIGURE = 1.03
-STEPS = {"mlp64": 400, "mlp1024": 25}
+#: at most this multiple of jax
+FIGURES = {"mlp64": 1.03, "mlp1024": 1.03, "many": 0.7}
+STEPS = {"mlp64": 400, "mlp1024": 25, "many": 20}
 
 
 class Compiled(torch_steps.Contender):
@@ -80,7 +81,7 @@ def measure(name: str, rounds: int) -> list[str]:
         raise SystemExit("\n".join(compiled.lines()))
     ratio = statistics.median(a / b for a, b in zip(found["compiled"], found["jax"]))
     times = [f"{1e3 * statistics.median(t):.3f}" for t in found.values()]
-    return [problem.title, *times, f"{ratio:.2f} (<= {FIGURE})", "yes" if ratio <= FIGURE else "NO"]
+    return [problem.title, *times, f"{ratio:.2f} (<= {FIGURES[name]})", "yes" if ratio <= FIGURES[name] else "NO"]
 
 
 def main() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from _compiled import batches, check, replayed, same
 
 import tracegrad as torch
+from tracegrad._errors import UnsupportedError
 
 
 def test_a_function_of_tensors():
@@ -167,3 +171,50 @@ def test_errors_of_elements_are_raised_at_a_read():
     with pytest.raises(IndexError):
         bad.item()
     assert f(torch.tensor([0, 2])).item() == 4.0
+
+
+def test_a_module_that_is_compiled_in_place():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5), torch.nn.Linear(3, 2))
+    plain, x = copy.deepcopy(model), torch.linspace(-1, 1, 6).view(2, 3)
+    assert model.compile() is None and model(x).shape == (2, 2)
+    compiled = model.__dict__["_compiled_call_impl"]
+    for train in (False, True):
+        model.train(train)
+        plain.train(train)
+        for k in range(5):
+            results = []
+            for m in (model, plain):
+                torch.manual_seed(k)
+                m.zero_grad()
+                out = m(x)
+                out.sum().backward()
+                results.append([out, *(p.grad for p in m.parameters())])
+                with torch.no_grad():
+                    for p in m.parameters():
+                        p.mul_(0.9)
+            assert same(*results)
+    assert compiled.replays >= 4 and model.state_dict().keys() == plain.state_dict().keys()
+    calls = compiled.calls
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), copy.copy(model)):
+        other.eval()
+        other(x)
+        other.forward(x)
+    model.forward(x)
+    assert compiled.calls == calls and "_compiled_call_impl" not in other.__dict__
+
+
+def test_a_part_that_is_compiled_and_one_that_has_hooks():
+    seen = []
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[0].compile()
+    x = torch.ones(1, 2)
+    expected = model[1].forward(model[0].forward(x))
+    model[1].register_forward_hook(lambda *_: seen.append(1))
+    for _ in range(4):
+        assert same(model(x), expected)
+    assert len(seen) == 4
+    whole = torch.compile(model)
+    assert same(whole(x), expected)
+    with pytest.raises(UnsupportedError, match="dynamic"):
+        model.compile(dynamic=True)

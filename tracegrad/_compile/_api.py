@@ -8,7 +8,7 @@ from typing import Any
 
 from tracegrad._compile._function import Compiled
 from tracegrad._errors import UnsupportedError
-from tracegrad.nn import Module
+from tracegrad.nn import Module, _module
 
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _BACKENDS = ("inductor", "xla")
@@ -161,3 +161,4 @@ class CompiledModule(Module):
 
 
 CompiledModule.__module__ = "tracegrad"
+_module.bind(compile)

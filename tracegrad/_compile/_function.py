@@ -17,6 +17,7 @@ import numpy as np
 
 from tracegrad import _pytree
 from tracegrad._compile._guards import Surroundings
+from tracegrad._compile._lean import Lean
 from tracegrad._compile._plan import Plan
 from tracegrad._compile._snapshot import Snapshot
 from tracegrad._engine.flush import flush, flush_current
@@ -67,6 +68,8 @@ class Compiled:
         self._known: dict[tuple[int, ...], dict[Key, _Calls]] = {}
         self._objects: dict[int, Any] = {}  # by id: a weak reference, or the object where there cannot be one
         self._last: Key = ()
+        self._steady: Lean | None = None  # what may go on, where the call before was replayed
+        self._mode: Any = None  # that it was called in
         self._warned = False
         self.calls = 0
         self.replays = 0
@@ -87,6 +90,14 @@ class Compiled:
         if now.whole or now.inline or state.eager or watched.lines:
             return self._function(*args, **kwargs)
         self.calls += 1
+        steady = self._steady
+        if steady is not None and not kwargs and state.mode is self._mode:
+            result = steady.again(args)
+            if result is not NotImplemented:
+                self.replays += 1
+                structure = steady.plan.structure
+                return result[0] if structure.kind is None else _pytree.unflatten(result, structure)
+            self._steady = None
         objects: tuple[int, ...] = ()
         tensors: Sequence[Any] = args
         if not kwargs and _TENSOR.issuperset(map(type, args)):
@@ -109,6 +120,8 @@ class Compiled:
                     result = plan.run(tensors)
                     if result is not NotImplemented:
                         self.replays += 1
+                        if plan.lean is not None and plan.lean.ready and tensors is args:
+                            self._steady, self._mode = plan.lean, state.mode
                         return result
                     why = "a tensor that it uses has another shape or dtype, or wants gradients or not"
             if calls.refused:
@@ -176,6 +189,7 @@ class Compiled:
                     f"The last reason for another one: {why or self._new(key)}. tracegrad.explain() lists them all. A "
                     "number that changes can be passed as a tensor.", stacklevel=3)
             return self._function(*args, **kwargs)
+        self._steady = None
         flush_current("a compiled function is called")
         for x in tensors:
             if isinstance(computed(x._value), jax.core.Tracer):

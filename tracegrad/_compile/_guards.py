@@ -15,7 +15,8 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from operator import is_
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 
 from tracegrad._engine.value import Value
@@ -30,6 +31,7 @@ _LIBRARIES = tuple({os.path.join(p, "") for name in ("stdlib", "platstdlib", "pu
                     if (p := sysconfig.get_paths().get(name))})  # fmt: skip
 _OURS = __name__.partition(".")[0]
 _MISSING = object()
+_held_in = attrgetter("cell_contents")
 _MANY = 1000  # items of a container that are looked at one by one; of larger ones, the number
 
 
@@ -60,12 +62,14 @@ def _items(own: dict[str, Any], kind: str) -> list[Any]:
 class _Place:
     """Several entries of one container: how to read them, and what they held."""
 
-    __slots__ = ("read", "names", "held")
+    __slots__ = ("read", "names", "held", "cell", "entries")
 
     def __init__(self, read: Callable[[], Iterable[Any]], names: tuple[str, ...] = ()):
         self.read = read
         self.names = names
         self.held: tuple[Any, ...] = tuple(read())
+        self.cell: Any = None  # the cell of a closure, if that is the container
+        self.entries: list[tuple[Any, str]] = []  # dicts and keys, if these are all
 
     def changed(self) -> str:
         """Return what is another object, or number, than it was; '' where nothing is."""
@@ -105,6 +109,7 @@ class Surroundings:
         if self._names & {"get_last_lr", "get_lr"}:
             self._places += [_Place(partial(getattr, s, "_last_lr"), ("a learning rate",)) for s in self.schedulers]
         self._count = changes.count
+        self._look()
 
     def let_go(self) -> None:
         """Hold the places alone from now on, and no longer the objects that have them."""
@@ -113,12 +118,19 @@ class Surroundings:
 
     def changed(self) -> str:
         """Return what is no longer as it was, '' where everything is."""
-        for place in self._places:
+        try:
+            plain = all(map(is_, chain(map(_held_in, self._cells), [d.get(k, _MISSING) for d, k in self._entered]),
+                            self._held))  # fmt: skip
+        except ValueError:  # a cell is empty now
+            plain = False
+        for place in self._others if plain else self._places:
             now = tuple(place.read())
             if len(now) != len(place.held) or not all(map(is_, now, place.held)):
                 found = place.changed()
                 if found:
                     return found
+        if not plain:
+            self._look()
         if self._count != changes.count or _hooks.flags.used:
             count = changes.count
             for place in self._of_modules:
@@ -128,12 +140,24 @@ class Surroundings:
             self._count = count
         return ""
 
+    def _look(self) -> None:
+        """Note what cells and entries of dicts hold now, so that one look at all of them is enough."""
+        cells, entered, self._others = list[_Place](), list[_Place](), list[_Place]()
+        for place in self._places:
+            in_cell = place.cell is not None and place.held[0] is not _MISSING
+            (cells if in_cell else entered if place.entries else self._others).append(place)
+        self._cells = [place.cell for place in cells]
+        self._entered = [entry for place in entered for entry in place.entries]
+        self._held = [x for place in (*cells, *entered) for x in place.held]
+
     # -- places --------------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _entries(held: Any, names: dict[str, None], of: str) -> _Place:
         chosen = tuple(names)
-        return _Place(lambda: [held.get(name, _MISSING) for name in chosen], tuple(of + name for name in chosen))
+        place = _Place(lambda: [held.get(name, _MISSING) for name in chosen], tuple(of + name for name in chosen))
+        place.entries = [(held, name) for name in chosen]
+        return place
 
     def _module_places(self, m: Module) -> Iterator[_Place]:
         own = m.__dict__
@@ -165,6 +189,7 @@ class Surroundings:
                 except ValueError:
                     return (_MISSING,)
             self._places.append(_Place(read, (name,)))
+            self._places[-1].cell = cell
             self._value(read()[0], name)
         for default in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
             self._value(default, f"a default of {f.__name__}")

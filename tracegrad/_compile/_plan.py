@@ -23,13 +23,13 @@ import numpy as np
 
 from tracegrad import _pytree
 from tracegrad._compile._guards import Surroundings
-from tracegrad._compile._lean import Lean, lean
+from tracegrad._compile._lean import Lean, lean, made_ready
 from tracegrad._compile._snapshot import Snapshot, Was, _copied
 from tracegrad._engine.flush import _CLOSED, _held, replay
 from tracegrad._engine.program import Program
 from tracegrad._engine.recording import Effect, Recording
 from tracegrad._engine.segment import pull_rule
-from tracegrad._engine.trace import Trace, _ArrayImpl, computed, to_device
+from tracegrad._engine.trace import Trace
 from tracegrad._engine.trie import LEAF, Node
 from tracegrad._engine.value import Aval, Spec, Value, Variable, _nobody
 from tracegrad._handle import Handle, Storage, _Refs, is_alone
@@ -45,7 +45,6 @@ _array_of = attrgetter("array")
 _grad_of = attrgetter("_grad")
 _storage_of = attrgetter("_storage")
 _hooks_of = attrgetter("_variable.hooks")
-_READY = frozenset((_ArrayImpl, tuple))
 
 
 class Again(Trace):
@@ -423,7 +422,7 @@ class Plan:
                 holders[i] = self._find(role, arguments, ())
         leaves = list(map(_value_of, holders))
         del holders
-        if list(map(_spec_of, leaves)) != self.specs or not _ready(leaves):
+        if list(map(_spec_of, leaves)) != self.specs or not made_ready(leaves):
             return NotImplemented
         if self.lean is not None:
             found = self.lean.run(leaves, arguments)
@@ -481,17 +480,6 @@ class Plan:
 
 def _numbers_of(node: Node) -> list[tuple[bool, int]]:
     return [(is_float, index) for _, is_float, index in node.numbers]
-
-
-def _ready(leaves: Sequence[Value]) -> bool:
-    """Put the elements of every leaf on its device; return whether that could be done."""
-    if _READY.issuperset(map(type, map(_array_of, leaves))):
-        return True
-    for value in leaves:
-        array = computed(value)
-        if type(array) is np.ndarray:
-            value.array = to_device(array, value.spec.aval)
-    return _READY.issuperset(map(type, map(_array_of, leaves)))
 
 
 def _count(handle: Any, count: int) -> None:

@@ -32,6 +32,8 @@ class Effect:
     again: Callable[[], Any]
     #: Whether it would still do the same: else the function is recorded anew.
     holds: Callable[[], bool]
+    #: Whether it holds, and would do nothing but return what it did the last time.
+    same: Callable[[], bool]
 
 
 class Recording(Trace):
@@ -134,13 +136,13 @@ class Recording(Trace):
             noted.append(reason)
 
     def effect(self, key: tuple[Any, ...], again: Callable[[], Any], holds: Callable[[], bool] = lambda: True,
-               inputs: tuple[Input, ...] = ()) -> None:  # fmt: skip
+               inputs: tuple[Input, ...] = (), same: Callable[[], bool] = lambda: False) -> None:  # fmt: skip
         """Note something that Python does, and that a replay must do again; see `Effect`.
 
         Its numbers are those of ``inputs``, wherever these are used, or without them those of the next operation.
         """
         number = len(self.effects)
-        self.effects.append(Effect(key, again, holds))
+        self.effects.append(Effect(key, again, holds, same))
         self.inputs.update((id(x), (x, (number, k))) for k, x in enumerate(inputs))
         self.announced = -1 if inputs else number
 

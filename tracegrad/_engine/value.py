@@ -135,8 +135,47 @@ class Piece:
 
     def cut(self) -> Any:
         """Return the elements as an array of their own."""
-        with jax_state.tracing():
-            return _cut(self.flat, np.int64(self.start), self.shape)
+        return cut(self.flat, self.start, self.shape)
+
+
+class Flat:
+    """The array that the parts of a block lie in, one after another; see `blocks.py`."""
+
+    __slots__ = ("array", "aval", "cuts")
+
+    def __init__(self, array: Any, of: Aval):
+        self.array = array
+        self.aval = of
+        self.cuts: tuple[Any, dict[int, Any]] | None = None  # a reference to an array, and what was cut out, by start
+
+    def known(self, array: Any) -> dict[int, Any]:
+        """Return what was cut out of ``array``, which is today's, by its start."""
+        cuts = self.cuts
+        if cuts is None or cuts[0]() is not array:
+            cuts = self.cuts = weakref.ref(array), {}
+        return cuts[1]
+
+
+class Part(Piece):
+    """A piece of a block, which programs take whole: so it stays what it is until somebody reads it."""
+
+    __slots__ = ()
+    flat: Flat
+
+    def cut(self) -> Any:
+        """Return the elements as an array of their own."""
+        array = self.flat.array
+        known = self.flat.known(array)
+        found = known.get(self.start)
+        if found is None:
+            found = known[self.start] = cut(array, self.start, self.shape)
+        return found
+
+
+def cut(flat: Any, start: int, shape: tuple[int, ...]) -> Any:
+    """Return successive elements of an array as an array of their own."""
+    with jax_state.tracing():
+        return _cut(flat, np.int64(start), shape)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -147,13 +186,14 @@ def _cut(flat: Any, start: Any, shape: tuple[int, ...]) -> Any:
 class Variable:
     """The identity to which gradients go (PyTorch's AccumulateGrad); shared by a leaf handle's successive values."""
 
-    __slots__ = ("handle", "hooks", "__weakref__")
+    __slots__ = ("handle", "hooks", "pool", "__weakref__")
     handle: Callable[[], Any]  # a weak reference
     hooks: Any  # what a backward calls with its gradient, None where nothing was registered
+    pool: tuple[Any, int] | None  # with whom its elements will be laid in one array, and as the how-manieth
 
     def __init__(self, handle: Any):
         self.handle = weakref.ref(handle)
-        self.hooks = None
+        self.hooks = self.pool = None
 
 
 class Level(Variable):
@@ -164,7 +204,7 @@ class Level(Variable):
     def __init__(self) -> None:
         self.handle = _nobody
         self.active = True
-        self.hooks = None
+        self.hooks = self.pool = None
 
 
 def _nobody() -> None:

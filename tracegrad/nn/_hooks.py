@@ -21,6 +21,7 @@ Hook = Callable[..., Any]
 
 class _Flags:
     used = False  # whether any module ever had a hook
+    special = False  # whether that, or any module was compiled
     full: bool | None = None  # whether the backward hooks of all modules are full ones
 
 
@@ -35,7 +36,7 @@ _backward: Hooks = OrderedDict()
 
 def _add(hooks: Hooks, hook: Hook, marks: dict[str, tuple[Hooks, bool]] | None = None,
          prepend: bool = False) -> RemovableHandle:  # fmt: skip
-    flags.used = True
+    flags.used = flags.special = True
     extra = [marked for marked, _ in (marks or {}).values()]
     handle = RemovableHandle(hooks, extra_dict=extra)
     hooks[handle.id] = hook

@@ -26,6 +26,13 @@ class _Changes:
 
 
 changes = _Changes()
+_compiler: Callable[..., Any]
+
+
+def bind(compiler: Callable[..., Any]) -> None:
+    """Set what `Module.compile` calls, which lives above modules."""
+    global _compiler
+    _compiler = compiler
 
 
 class Module(_hooks.Hooked):
@@ -66,9 +73,41 @@ class Module(_hooks.Hooked):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return ``forward`` of the arguments, with the hooks around it."""
+        if _hooks.flags.special:
+            compiled = self.__dict__.get("_compiled_call_impl")
+            return self._call_impl(*args, **kwargs) if compiled is None else compiled(*args, **kwargs)
+        return self.forward(*args, **kwargs)
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what a call does where the module is not compiled."""
         if _hooks.flags.used:
             return _hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have calls of this module run as one program, without their Python, from now on; see `tracegrad.compile`.
+
+        ``forward`` itself, copies and pickles of the module are not compiled.
+
+        Args:
+            args: as `tracegrad.compile` has them, after the first.
+            kwargs: likewise.
+
+        See https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.compile
+
+        Example:
+            >>> import tracegrad as torch
+            >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+            >>> model.compile()
+            >>> model(torch.ones(3, 2)).shape
+            torch.Size([3, 2])
+        """
+        compiled = _compiler(self._call_impl, *args, **kwargs)
+        self.__dict__["_compiled_call_impl"] = compiled
+        _hooks.flags.special = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_compiled_call_impl"}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result; every subclass defines it."""

@@ -24,7 +24,7 @@ from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
 from tracegrad.autograd._hooks import RemovableHandle
 from tracegrad.autograd._hooks import put as put_hook
-from tracegrad.optim._packing import Pack, pack, unpack
+from tracegrad.optim._packing import Pack, announce, pack, unpack
 
 Group = dict[str, Any]
 
@@ -109,6 +109,7 @@ class Optimizer:
         for p in params:  # what initialises a model is a program of its own
             if p._value.array is None and p._value.trace is not None:
                 flush(p._value.trace, "parameters were handed to an optimizer")
+        announce(params)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""
@@ -391,21 +392,23 @@ def note_update(optimizer: Optimizer, group: Group, held: Sequence[Any], numbers
     seen: list[Any] = []  # the options that `known` was made of
     known: tuple[float, ...] = ()
 
+    def same() -> bool:
+        return (len(group) == len(seen) and all(map(is_, group.values(), seen)) and len(chosen) == size
+                and optimizer._hooks is None and len(optimizer.param_groups) == count
+                and (packed is None or packed in optimizer._packs))  # fmt: skip
+
     def holds() -> bool:
-        options = list(group.values())
-        if not (len(options) == len(seen) and all(map(is_, options, seen))) and flags() != recorded:
-            return False
-        return (optimizer._hooks is None and len(optimizer.param_groups) == count and group["params"] is chosen
-                and len(chosen) == size and (packed is None or packed in optimizer._packs))  # fmt: skip
+        return same() or (flags() == recorded and group["params"] is chosen and len(chosen) == size
+                          and optimizer._hooks is None and len(optimizer.param_groups) == count
+                          and (packed is None or packed in optimizer._packs))  # fmt: skip
 
     def again() -> tuple[float, ...]:
         nonlocal known, seen
-        options = list(group.values())
-        if not (len(options) == len(seen) and all(map(is_, options, seen))):
-            known, seen = tuple([float(x) for x in numbers() if not isinstance(x, Handle)]), options
+        if not (len(group) == len(seen) and all(map(is_, group.values(), seen))):
+            known, seen = tuple([float(x) for x in numbers() if not isinstance(x, Handle)]), list(group.values())
         return known
 
-    compiled.effect(("update", id(optimizer), id(group), id(packed), recorded), again, holds)
+    compiled.effect(("update", id(optimizer), id(group), id(packed), recorded), again, holds, same=same)
 
 
 def hyper(x: Any) -> Any:

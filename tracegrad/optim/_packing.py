@@ -20,7 +20,7 @@ import numpy as np
 from tracegrad._device import Device
 from tracegrad._dtype import float32, float64
 from tracegrad._engine import trace
-from tracegrad._engine.program import SMALL
+from tracegrad._engine.blocks import FEWEST, SMALL, Pool, cut, joined, whole
 from tracegrad._engine.value import Aval, Value, aval, bundle, concrete
 from tracegrad._handle import tensor_of
 
@@ -105,7 +105,7 @@ def unpack(packed: Pack) -> list[dict[str, Tensor]]:
     for name in packed.names:
         for group in _groups(of):
             flat = np.asarray(next(arrays))
-            pieces = cut(flat, [of[i].shape for i in group])
+            pieces = cut(flat.reshape(-1), [of[i].shape for i in group])
             for i, piece in zip(group, pieces):
                 states[i][name] = tensor_of(concrete(np.array(piece), of[i]))
     for step in arrays:
@@ -119,21 +119,13 @@ def scalar(x: float) -> Tensor:
     return tensor_of(concrete(np.array(x, np.float32), aval((), float32, Device("cpu"))))
 
 
-def joined(arrays: list[Any]) -> Any:
-    """Return the elements of a group's arrays as one array."""
-    return arrays[0] if len(arrays) == 1 else jnp.concatenate([a.reshape(-1) for a in arrays])
-
-
-def cut(array: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Return the pieces of what `joined` returned."""
-    if len(shapes) == 1:
-        return [array.reshape(shapes[0])]
-    pieces, start = [], 0
-    for shape in shapes:
-        end = start + int(np.prod(shape))
-        pieces.append(array[start:end].reshape(shape))
-        start = end
-    return pieces
+def announce(params: Sequence[Tensor]) -> None:
+    """Have programs take the small ones among parameters as one array, see `_engine/blocks.py`."""
+    variables = [p._variable for p in params]
+    for group in _groups([p._value.spec.aval for p in params]):
+        chosen = [v for v in map(variables.__getitem__, group) if v is not None]
+        if len(chosen) >= FEWEST and len(chosen) == len(group):
+            Pool(chosen)
 
 
 def updated(
@@ -161,13 +153,28 @@ def updated(
     states: list[Any] = [None] * len(arrays)
     for k, group in enumerate(chosen):
         places = range(k, len(arrays), len(chosen))
-        g = joined([before(params[i], grads[i].astype(params[i].dtype)) for i in group])
-        change, *states_after = _by_parts(step, g, *(arrays[j] for j in places))
-        for j, state in zip(places, states_after):
+        held = [arrays[j] for j in places]
+        if len(group) == 1:
+            (i,) = group
+            change, *after_it = _by_parts(step, before(params[i], _cast(grads[i], params[i])), *held)
+            new[i] = after(params[i], change)
+        else:
+            own = [params[i] for i in group]
+            g = [_cast(grads[i], params[i]) for i in group]
+            together = whole(own)
+            g = joined(list(map(before, own, g))) if together is None else before(together, joined(g))
+            change, *after_it = _by_parts(step, g, *held)
+            shapes = [p.shape for p in own]
+            changed = map(after, own, cut(change, shapes)) if together is None else cut(after(together, change), shapes)
+            for i, p in zip(group, changed):
+                new[i] = p
+        for j, state in zip(places, after_it):
             states[j] = state
-        for i, piece in zip(group, cut(change, [params[i].shape for i in group])):
-            new[i] = after(params[i], piece)
     return (*new, tuple(states)) if packed else (*new, *states)
+
+
+def _cast(g: Any, p: Any) -> Any:
+    return g if g.dtype == p.dtype else g.astype(p.dtype)
 
 
 def _by_parts(step: Callable[..., tuple[Any, ...]], *arrays: Any) -> tuple[Any, ...]:

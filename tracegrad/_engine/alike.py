@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tracegrad._engine.rows import Env, Numbers
 from tracegrad._engine.trie import OP, VARIABLE, Node
 
 #: How many at least.
@@ -38,8 +39,8 @@ def groups(nodes: Iterable[Node], live: frozenset[int]) -> dict[int, list[Node]]
     return {draws[0].depth: draws for draws in found.values() if len(draws) >= _LEAST}
 
 
-def emit(nodes: Sequence[Node], numbers: dict[str, Any]) -> Any:
-    """Return the values of ``nodes`` as rows of one array; ``numbers`` are the packed floats and ints."""
+def emit(nodes: Sequence[Node], env: Env, numbers: Numbers) -> None:
+    """Compute the values of ``nodes`` as rows of one array."""
     lowering = nodes[0].lowering
     assert lowering is not None
     operands: list[Any] = []
@@ -50,7 +51,7 @@ def emit(nodes: Sequence[Node], numbers: dict[str, Any]) -> Any:
             operands.append(value)
         else:
             dynamic.append(i)
-            operands.append(numbers[kind][np.array([index for _, index in column])])
+            operands.append(numbers.packed[kind][np.array([index for _, index in column])])
 
     def one(*given: Any) -> Any:
         args = list(operands)
@@ -58,4 +59,5 @@ def emit(nodes: Sequence[Node], numbers: dict[str, Any]) -> Any:
             args[i] = x
         return lowering.fn(*args)
 
-    return jax.vmap(one)(*(operands[i] for i in dynamic))
+    array = jax.vmap(one)(*(operands[i] for i in dynamic))
+    env.hold(nodes[0].depth, 0, array, [node.slot for node in nodes])

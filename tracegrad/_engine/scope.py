@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from tracegrad._dtype import int64
 from tracegrad._engine import tape, trace
 from tracegrad._engine.checks import Check
+from tracegrad._engine.derived import derived
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import Trace, state
 from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
@@ -433,10 +433,10 @@ class Body:
                 args = [_operand(x, env, floats, ints) for x in node.inputs]
                 assert node.lowering is not None
                 if node.depth in self.differentiated:
-                    outs, linear[node.depth] = tape.linearize(_with_rule(node, args), args)  # type: ignore[arg-type]
+                    outs, linear[node.depth] = tape.linearize(_ruled(node, args), args)
                 elif node.wanted:
                     fixed = [a if i in node.wanted else _constant(a) for i, a in enumerate(args)]
-                    result = _with_rule(node, args).lowering.fn(*fixed)
+                    result = derived(node.lowering, args)(*fixed)
                     outs = (result,) if node.single else tuple(result)
                 else:
                     result = node.lowering.fn(*args)
@@ -445,10 +445,14 @@ class Body:
             elif node.kind == VARIABLE:
                 outs = (env[node.inputs[0]],)
             elif node.kind == BACKWARD:
-                outs = [_constant(a) for a in tape.run_backward(node, self.path, env, linear)]
+                outs = [_constant(a) for a in tape.run_backward(node, self._through(node), env, linear)]
             for slot, out in enumerate(outs, node.slot):
                 env[slot] = out
         return env, found
+
+    def _through(self, node: Node) -> list[Node]:
+        assert node.pull is not None
+        return [self.path[d] for d in sorted(node.pull.traversed)]
 
 
 def scope_rule(*args: Any) -> Lowering:
@@ -479,48 +483,8 @@ def _constant(a: Any) -> Any:
     return lax.stop_gradient(a) if isinstance(a, (jax.Array, jax.core.Tracer)) else a
 
 
-class _Ruled(NamedTuple):
-    """As much of a node as `tape.linearize` reads."""
-
-    lowering: Lowering
-    wanted: tuple[int, ...]
-    single: bool
-
-
-def _with_rule(node: Node, operands: Sequence[Any]) -> _Ruled:
+def _ruled(node: Node, operands: Sequence[Any]) -> tape.Alone:
     """Return ``node`` with its own backward, where it has one, as the derivative that JAX finds."""
-    lowering = node.lowering
-    assert lowering is not None
-    if lowering.forward is None or lowering.backward is None:
-        return _Ruled(lowering, node.wanted, node.single)
-    own_forward, own_backward = lowering.forward, lowering.backward
-    moving = [i for i, x in enumerate(operands) if isinstance(x, (jax.Array, jax.core.Tracer, np.ndarray))]
-    kept: list[Any] = []  # what the forward saved besides arrays, and how it is put together
-
-    def full(arrays: Sequence[Any]) -> list[Any]:
-        args = list(operands)
-        for i, a in zip(moving, arrays):
-            args[i] = a
-        return args
-
-    def primal(*arrays: Any) -> Any:
-        return lowering.fn(*full(arrays))
-
-    def forward(*arrays: Any) -> tuple[Any, list[Any]]:
-        outs, saved = own_forward(*full(arrays))
-        found, tree = jax.tree_util.tree_flatten(saved)
-        is_array = [isinstance(x, (jax.Array, jax.core.Tracer)) for x in found]
-        kept[:] = [tree, [None if a else x for x, a in zip(found, is_array)], is_array]
-        return outs, [x for x, a in zip(found, is_array) if a]
-
-    def backward(arrays: list[Any], cotangent: Any) -> tuple[Any, ...]:
-        tree, static, is_array = kept
-        given = iter(arrays)
-        saved = [next(given) if a else x for x, a in zip(static, is_array)]
-        result = own_backward(jax.tree_util.tree_unflatten(tree, saved), cotangent)
-        return tuple(result[i] for i in moving)
-
-    derived = jax.custom_vjp(primal)
-    derived.defvjp(forward, backward)
-    return _Ruled(replace(lowering, fn=lambda *args: derived(*[args[i] for i in moving]), forward=None, backward=None),
-                  node.wanted, node.single)  # fmt: skip
+    assert node.lowering is not None
+    fn = derived(node.lowering, operands)
+    return tape.Alone(replace(node.lowering, fn=fn, forward=None, backward=None), node.wanted, node.single)

@@ -89,14 +89,13 @@ class Segment:
     def free(self, traversed: frozenset[int]) -> None:
         """Mark what these nodes saved as freed, and let go of its arrays."""
         program = self.program
+        hit = {d for d in traversed.intersection(program.kept) if tape.saves(program.path[d])}
+        self.freed |= hit
         position = 0
-        for depth in program.kept:
-            count = program.residual_counts[depth]
-            if depth in traversed:
-                node = program.path[depth]
-                if node.lowering is not None and node.lowering.saves:
-                    self.freed.add(depth)
-                    self.residuals[position : position + count] = [None] * count
+        for depth, count in program.residual_counts.items():
+            way = program.kept_ways.get(depth)
+            if depth in hit if way is None else not way.depths.isdisjoint(hit):
+                self.residuals[position : position + count] = [None] * count
             position += count
         if self.leaves or self.anchors:
             needed = self._intact()
@@ -115,10 +114,26 @@ class Segment:
         return found
 
     def residuals_of(self, traversed: frozenset[int]) -> list[Any]:
-        """Return the residuals of these nodes, in order: values of leaves, and arrays."""
+        """Return the residuals of these nodes and their regions, in order: values of leaves, and arrays."""
         program = self.program
+        through = {unit.depth for unit in program.through_kept(traversed)}
         kinds = zip(program.residual_depths(), program.residual_places, self.residuals)
-        return [a for depth, (kind, _), a in kinds if depth in traversed and kind != CONSTANT]
+        return [a for depth, (kind, _), a in kinds if depth in through and kind != CONSTANT]
+
+    def is_whole(self, roots: tuple[int, ...], targets: frozenset[int] | None) -> bool:
+        """Whether a backward goes through each region (`region.py`) as a whole or not at all, and stops in none."""
+        program = self.program
+        if not program.regions:
+            return True
+        traversed, ends = self.traversal(roots, targets)
+        for region in program.regions:
+            inside = traversed & region.depths
+            way = program.kept_ways.get(region.depth)
+            if inside and (way is None or inside != way.depths or not region.made.intersection(roots) <= {*way.flows}):
+                return False
+            if not region.made.isdisjoint(ends) or not region.made.isdisjoint(self.cuts):
+                return False
+        return True
 
 
 def pull_rule(*args: Any) -> Lowering:
@@ -129,13 +144,14 @@ def pull_rule(*args: Any) -> Lowering:
     those of each operand of the one node traversed.
     """
     program, roots, traversed, ends = args[-4:]
-    nodes = [program.path[d] for d in sorted(traversed)]
+    nodes = program.through_kept(traversed)
+    through = {unit.depth for unit in nodes}
 
     def fn(*arrays: Any) -> tuple[Any, ...]:
         given = iter(arrays)
-        linear = {d: tape.Linear([], program.apply[d]) for d in traversed}
+        linear = {d: tape.Linear([], program.apply[d]) for d in through}
         for depth, (kind, i) in zip(program.residual_depths(), program.residual_places):
-            if depth in traversed:
+            if depth in through:
                 linear[depth].residuals.append(program.constants[i] if kind == CONSTANT else next(given))
         if ends is None:
             (node,) = nodes
@@ -145,4 +161,4 @@ def pull_rule(*args: Any) -> Lowering:
         flowing = tape.pull_back(nodes, dict(zip(roots, given)), linear)
         return tuple(flowing[s] if s in flowing else tape.zero(program.spec(s).aval) for s in ends)
 
-    return Lowering(fn, name="SegmentBackward0", differentiable=False, weight=len(nodes))
+    return Lowering(fn, name="SegmentBackward0", differentiable=False, weight=len(traversed))

@@ -20,7 +20,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from tracegrad._engine import jax_state
 from tracegrad._engine.op import Lowering, Prepared
-from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine.trie import BACKWARD, LEAF, LOOP, OP, VARIABLE, Node
 from tracegrad._engine.value import Aval, Number
 
 
@@ -54,11 +54,12 @@ def freed(path: Sequence[Node]) -> set[int]:
     depths: set[int] = set()
     for node in path:
         if node.kind == BACKWARD and node.pull is not None and node.pull.frees:
-            depths.update(d for d in node.pull.traversed if _saves(path[d]))
+            depths.update(d for d in node.pull.traversed if saves(path[d]))
     return depths
 
 
-def _saves(node: Node) -> bool:
+def saves(node: Node) -> bool:
+    """Whether the derivative of ``node`` needs tensors that a backward frees."""
     return node.lowering is not None and node.lowering.saves
 
 
@@ -183,10 +184,16 @@ def linearize(node: Node | Alone, operands: Sequence[Any]) -> tuple[tuple[Any, .
     return (outs,) if single else tuple(outs), Linear(residuals, apply)
 
 
-def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[int, Linear]) -> dict[int, Any]:
-    """Carry ``cotangents`` (slot -> array) back through ``nodes``, in recorded order; return those of all slots."""
+def pull_back(nodes: Sequence[Any], cotangents: dict[int, Any], linear: dict[Any, Linear]) -> dict[int, Any]:
+    """Carry ``cotangents`` (slot -> array) back through ``nodes``, in recorded order; return those of all slots.
+
+    Among the nodes may be regions of them (`region.py`), which carry them by themselves.
+    """
     flowing = {slot: _conj(c) for slot, c in cotangents.items()}
     for node in reversed(nodes):
+        if node.kind == LOOP:
+            node.pull(flowing, linear)
+            continue
         outs = [flowing.get(slot) for slot in range(node.slot, node.end)]
         if all(c is None for c in outs):
             continue
@@ -201,11 +208,10 @@ def pull_back(nodes: Sequence[Node], cotangents: dict[int, Any], linear: dict[in
     return {slot: _conj(c) for slot, c in flowing.items()}
 
 
-def run_backward(node: Node, path: Sequence[Node], env: dict[int, Any], linear: dict[int, Linear]) -> list[Any]:
-    """Return the outputs of a ``BACKWARD`` node."""
+def run_backward(node: Node, nodes: Sequence[Any], env: dict[int, Any], linear: dict[Any, Linear]) -> list[Any]:
+    """Return the outputs of a ``BACKWARD`` node, which pulls through ``nodes``."""
     pull = node.pull
     assert pull is not None
-    nodes = [path[d] for d in sorted(pull.traversed)]
     flowing: dict[int, Any] = {}
     for root, c in zip(pull.roots, pull.cotangents):
         flowing[root] = flowing[root] + env[c] if root in flowing else env[c]

@@ -103,7 +103,21 @@ def _matmul(a: Any, b: Any, fn: Any) -> Lowering:
         name = "UnsafeViewBackward0"
     _same_dtype(a, b)
     _no_bool(a, "addmm_impl_cpu_")
-    return Lowering(product, name=name)
+    return Lowering(product, name=name, joint=_of_many(a, b))
+
+
+def _of_many(a: Aval, b: Aval) -> Any:
+    """Return how the gradients of many products with one matrix are summed (`Lowering.joint`)."""
+
+    def of_right(lefts: Any, g: Any) -> Any:
+        flat = lefts.reshape(-1, b.shape[0]), g.reshape(-1, b.shape[1])
+        return lax.dot_general(*flat, (((0,), (0,)), ((), ())), precision=_FULL)
+
+    def of_left(rights: Any, g: Any) -> Any:
+        dims = (0, 2) if b.ndim == 2 else (0,)
+        return lax.dot_general(g, rights, ((dims, dims), ((), ())), precision=_FULL)
+
+    return (*([(1, 0, of_right)] if b.ndim == 2 else []), *([(0, 1, of_left)] if a.ndim == 2 and b.ndim <= 2 else []))
 
 
 def _batch(x: Aval) -> Aval:

@@ -80,7 +80,11 @@ def _linear(x: Aval, weight: Aval, bias: Aval | None = None) -> Lowering:
         db = jnp.sum(g2, 0) if b.ndim and b.shape[0] == g2.shape[1] else jnp.sum(g2).reshape(b.shape)
         return da, dw, db
 
-    return Lowering(fn, forward, backward, _linear_name(x, weight, bias))
+    def of_many(a: Any, g: Any) -> Any:
+        g2 = g.reshape(-1, 1 if vector else shape[-1])
+        return lax.dot_general(g2, a.reshape(-1, a.shape[-1]), (((0,), (0,)), ((), ()))).reshape(weight.shape)
+
+    return Lowering(fn, forward, backward, _linear_name(x, weight, bias), plain=True, joint=((1, 0, of_many),))
 
 
 def _linear_name(x: Aval, weight: Aval, bias: Aval | None) -> str:
@@ -220,7 +224,8 @@ def _embedding(index: Aval, weight: Aval, padding_idx: int | None, by_frequency:
         return None, jnp.zeros((rows, width), g.dtype).at[flat].add(g2)
 
     found = indices(0, rows, lambda _: IndexError("index out of range in self"))
-    return Lowering(fn, forward, backward, "EmbeddingBackward0", checks=(found,))
+    return Lowering(fn, forward, backward, "EmbeddingBackward0", checks=(found,),
+                    plain=padding_idx is None and not by_frequency)  # fmt: skip
 
 
 @op(method=False, function=False)

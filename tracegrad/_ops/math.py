@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -36,6 +37,20 @@ def _floating(x: Aval, fn: Callable[..., Any], saves: bool = True) -> Lowering:
     elif dtype is not x.dtype:
         run = lambda a: fn(a.astype(dtype.np))  # noqa: E731
     return Lowering(run, name=f"{name}Backward0" if name else rules.backward_name(fn), saves=saves)
+
+
+def _tanh(x: Aval, fn: Callable[..., Any]) -> Lowering:
+    """The backward keeps the result alone, where JAX's keeps ``1 - result`` too: an array a trip in a rolled loop."""
+    lowering = _floating(x, fn)
+
+    def forward(a: Any) -> tuple[Any, Any]:
+        out = lowering.fn(a)
+        return out, out
+
+    def backward(out: Any, g: Any) -> tuple[Any, ...]:
+        return (g * (1 - out * out),)
+
+    return replace(lowering, forward=forward, backward=backward)
 
 
 # -- size and sign -------------------------------------------------------------------------------------------
@@ -328,7 +343,7 @@ def tanh(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the hyperbolic tangent."""
     if out is not None:
         return into(out, tanh, input)
-    return unary(_floating, jnp.tanh, input)  # type: ignore[no-any-return]
+    return unary(_tanh, jnp.tanh, input)  # type: ignore[no-any-return]
 
 
 @op(inplace=True)

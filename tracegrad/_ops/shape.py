@@ -470,8 +470,14 @@ def _cat(*operands: Any) -> Lowering:
                 raise RuntimeError(f"Sizes of tensors must match except in dimension {axis}. Expected size {a} but got "
                                    f"size {b} for tensor number {i} in the list.")
     dtype = rules.result_type(xs).np
+
+    def of_rows(stacked: Any) -> Any:
+        shape = (*first.shape[:axis], len(xs) * first.shape[axis], *first.shape[axis + 1 :])
+        return jnp.moveaxis(stacked.astype(dtype), 0, axis).reshape(shape)
+
     return Lowering(lambda *arrays: jnp.concatenate([arrays[i].astype(dtype) for i in used], axis),
-                    name="CatBackward0", saves=False)  # fmt: skip
+                    name="CatBackward0", saves=False,
+                    of_rows=of_rows if all(x is first for x in xs) else None)  # fmt: skip
 
 
 @op(method=False)
@@ -497,8 +503,12 @@ def _stack(*operands: Any) -> Lowering:
                                "and "
                                f"{list(x.shape)} at entry {i}")
     dtype = rules.result_type(xs).np
+
+    def of_rows(stacked: Any) -> Any:
+        return jnp.moveaxis(stacked.astype(dtype), 0, axis)
+
     return Lowering(lambda *arrays: jnp.stack([a.astype(dtype) for a in arrays], axis), name="StackBackward0",
-                    saves=False)  # fmt: skip
+                    saves=False, of_rows=of_rows if all(x is xs[0] for x in xs) else None)  # fmt: skip
 
 
 @op(method=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import force
@@ -43,6 +45,8 @@ def _split(x: Aval, size: Any, d: int) -> Lowering:
             raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
         if size == 0 and n != 0:
             raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
+        if size and n and n % size == 0:
+            return _equal_parts(axis, size, x, "SplitBackward0")
         return _parts(axis, list(range(size, n, size)) if size else [], "SplitBackward0")
     if builtins.sum(size) != n or any(s < 0 for s in size):
         raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at "
@@ -52,6 +56,16 @@ def _split(x: Aval, size: Any, d: int) -> Lowering:
 
 def _parts(axis: int, cuts: list[int], name: str) -> Lowering:
     return Lowering(lambda a: tuple(jnp.split(a, cuts, axis)), name=name, saves=False)
+
+
+def _equal_parts(axis: int, size: int, x: Aval, name: str) -> Lowering:
+    """Return the lowering of parts of one ``size``."""
+    count = x.shape[axis] // size
+
+    def rows(a: Any) -> Any:
+        return jnp.moveaxis(a.reshape((*x.shape[:axis], count, size, *x.shape[axis + 1 :])), axis, 0)
+
+    return replace(_parts(axis, list(range(size, x.shape[axis], size)), name), rows=rows)
 
 
 @op()
@@ -114,8 +128,10 @@ def _unbind(x: Aval, d: int) -> Lowering:
     if x.ndim == 0:
         raise IndexError(f"Dimension specified as {d} but tensor has no dimensions")
     axis = rules.dim(d, x.ndim)
-    return Lowering(lambda a: tuple(jnp.moveaxis(a, axis, 0)[i] for i in range(a.shape[axis])), name="UnbindBackward0",
-                    saves=False)  # fmt: skip
+    def fn(a: Any) -> tuple[Any, ...]:
+        return tuple(lax.index_in_dim(a, i, axis, keepdims=False) for i in range(a.shape[axis]))
+
+    return Lowering(fn, name="UnbindBackward0", saves=False, rows=lambda a: jnp.moveaxis(a, axis, 0))
 
 
 # -- other names ------------------------------------------------------------------------------------------------------

@@ -274,9 +274,10 @@ class Sweep(Cutting):
             _, _, segment = heapq.heappop(self.heap)
             waiting = self.segments.pop(segment)
             inline = segment.program.inline and scope.current() is not None
-            if self.create_graph or inline:
+            whole = self.create_graph or segment.is_whole(tuple(sorted(waiting)), self._segment_targets(segment))
+            if self.create_graph or inline or not whole:
                 with nullcontext() if self.create_graph else no_grad():
-                    self._expand_segment(segment, waiting)
+                    self._expand_segment(segment, waiting, not (whole or self.retain))
             else:
                 self._through(segment, waiting)
             if self.uses is not None:
@@ -363,7 +364,7 @@ class Sweep(Cutting):
         cotangents = [waiting[s] for s in roots]
         results: Sequence[Tensor]
         if segment.program.inline:
-            given = [a.array if isinstance(a, Value) else a for a in arrays]
+            given = [trace.computed(a) if isinstance(a, Value) else a for a in arrays]
             results = pull_inline(params, [*given, *(trace.force(c._value) for c in cotangents)])
             del given
         else:
@@ -376,7 +377,7 @@ class Sweep(Cutting):
             segment.free(traversed)
         return results
 
-    def _expand_segment(self, segment: Segment, waiting: dict[int, Tensor]) -> None:
+    def _expand_segment(self, segment: Segment, waiting: dict[int, Tensor], frees: bool) -> None:
         """Go through a segment by recorded, differentiable steps."""
         program = segment.program
         targets = self._segment_targets(segment)
@@ -392,6 +393,8 @@ class Sweep(Cutting):
             Numbers(*segment.numbers), segment.cuts, None if targets is None else tape.ways(program.path, set(targets)),
             who, segment.sources, wanted, lambda slot, saved: output_of(segment, slot, saved)))  # fmt: skip
         self._send(waiting, who, segment.sources, wanted)
+        if frees:
+            segment.free(traversed)
 
     def _pull_around(self) -> None:
         """Record the VJPs of the steps of the innermost trace around this scope that something waits for."""

@@ -22,6 +22,7 @@ class Problem:
     steps: int  # steps of one round
     lr: float
     tolerance: float  # of the losses of the first steps, relative
+    warm: int = 3  # steps after which nothing may be compiled any more
 
     def data(self) -> tuple[Weights, list[Batch]]:
         """Return the weights and the batches, the same in every process."""
@@ -160,6 +161,62 @@ def _resnet(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
     return weights, batches
 
 
+EVALUATED = 64
+
+
+def _evaluation(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    """Make what is evaluated as one step: many batches, as ``x, y, x, y, ...``."""
+    weights, batches = _mlp(256)(rng)
+    for _ in range(EVALUATED - len(batches)):
+        batches.append((rng.standard_normal((64, 256), np.float32), rng.integers(0, 10, 64)))
+    return weights, [sum(batches, ())]
+
+
+IMAGE, CROP = 32, 28
+
+
+def _augmentation(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    weights: Weights = {}
+    for name, inputs, outputs in (("0", CROP * CROP, 256), ("2", 256, 256), ("4", 256, 10)):
+        weights.update(_linear(rng, name, inputs, outputs))
+    batches: list[Batch] = [(rng.standard_normal((64, IMAGE, IMAGE), np.float32), rng.integers(0, 10, 64))
+                            for _ in range(BATCHES)]  # fmt: skip
+    return weights, batches
+
+
+TIME, FEATURES, HIDDEN = 32, 32, 64
+
+
+def _bilstm(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    """Make two bidirectional layers, with the names that PyTorch's `nn.LSTM` has."""
+    weights: Weights = {}
+    bound = HIDDEN**-0.5
+    for layer, inputs in enumerate((FEATURES, 2 * HIDDEN)):
+        for suffix in (f"l{layer}", f"l{layer}_reverse"):
+            for name, shape in (("weight_ih", (4 * HIDDEN, inputs)), ("weight_hh", (4 * HIDDEN, HIDDEN)),
+                                ("bias_ih", (4 * HIDDEN,)), ("bias_hh", (4 * HIDDEN,))):  # fmt: skip
+                weights[f"rnn.{name}_{suffix}"] = rng.uniform(-bound, bound, shape).astype(np.float32)
+    weights.update(_linear(rng, "head", 2 * HIDDEN, 10))
+    batches: list[Batch] = [(rng.standard_normal((16, TIME, FEATURES), np.float32), rng.integers(0, 10, 16))
+                            for _ in range(BATCHES)]  # fmt: skip
+    return weights, batches
+
+
+MICRO_STEPS, PARTICLES = 2000, 256
+
+
+def _simulation(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    return {}, [(rng.standard_normal(PARTICLES, np.float32), rng.standard_normal(PARTICLES, np.float32))]
+
+
+ACCUMULATED = 16
+
+
+def _accumulation(rng: np.random.Generator) -> tuple[Weights, list[Batch]]:
+    weights, batches = _mlp(256)(rng)
+    return weights, [sum((batches[i % BATCHES] for i in range(k, k + ACCUMULATED)), ()) for k in range(2)]
+
+
 PROBLEMS = {
     p.name: p
     for p in (
@@ -170,6 +227,12 @@ PROBLEMS = {
         Problem("bag", "embedding-bag, 10,000 x 64, Adam", _bag, 200, 1e-3, 1e-4),
         Problem("many", "1,000 parameter tensors, Adam", _many, 20, 1e-3, 1e-4),
         Problem("resnet", "ResNet-14 for 32 x 32, batch norm, SGD", _resnet, 10, 1e-2, 1e-3),
+        Problem("evaluation", f"evaluation of {EVALUATED} batches, one read", _evaluation, 10, 0.0, 1e-6),
+        Problem("augmentation", "MLP, crop, brightness and flip by random, Adam", _augmentation, 200, 1e-3, 1e-4, 24),
+        Problem("schedules", "MLP, ten schedules, SGD", _mlp(256), 200, 1e-2, 1e-4),
+        Problem("bilstm", "bidirectional LSTM, 2 layers, 32 steps, Adam", _bilstm, 10, 1e-3, 1e-4),
+        Problem("simulation", f"simulation of {MICRO_STEPS:,} steps, one read", _simulation, 4, 0.0, 1e-3),
+        Problem("accumulation", f"gradients of {ACCUMULATED} batches, then Adam", _accumulation, 20, 1e-3, 1e-4),
         Problem("penalty", "gradient penalty (double backward), Adam", _penalty, 100, 1e-4, 1e-4),
     )
 }

@@ -21,7 +21,7 @@ from typing import Any
 from problems import PROBLEMS, Problem
 
 CHECKED = 6  # steps whose losses are compared
-CONTENDERS = ("jax", "tracegrad", "torch", "torch1")
+CONTENDERS = ("jax", "tracegrad", "torch", "torch1", "torchc")
 
 #: what -> (at most this multiple of jax, at most this multiple of torch): the figures to reach
 FIGURES: dict[str, tuple[float | None, float | None]] = {
@@ -33,6 +33,12 @@ FIGURES: dict[str, tuple[float | None, float | None]] = {
     "cnn": (0.8, None),
     "many": (0.7, None),
     "resnet": (1.0, 1.0),
+    "evaluation": (1.1, 1.0),
+    "augmentation": (1.1, 1.0),
+    "schedules": (1.1, 1.0),
+    "bilstm": (1.0, 1.0),
+    "simulation": (None, 1.0),
+    "accumulation": (1.0, 1.0),
 }
 
 
@@ -47,7 +53,7 @@ def work(problem: Problem, contender: str) -> None:
     """Build the model, take the first steps, then obey: one JSON command a line, one JSON answer a line."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else prints goes to stderr
-    module = import_module("torch" if contender == "torch1" else contender)
+    module = import_module(contender.rstrip("1c") if contender.startswith("torch") else contender)
     if contender == "torch1":
         module.set_num_threads(1)
     steps: Any = import_module("jax_steps" if contender == "jax" else "torch_steps")
@@ -55,7 +61,8 @@ def work(problem: Problem, contender: str) -> None:
     imported = peak_mb()
     start = time.perf_counter()
     args = (problem, weights, batches) if contender == "jax" else (module, problem, weights, batches)
-    trained = steps.Contender(*args)
+    make = steps.contender if contender == "jax" else steps.Contender
+    trained = make(*args, compiled=True) if contender == "torchc" else make(*args)
     losses = [trained.step(0)]
     first = time.perf_counter() - start
     losses += [trained.step(n) for n in range(1, CHECKED)]
@@ -74,11 +81,11 @@ def work(problem: Problem, contender: str) -> None:
             answer = {"median": statistics.median(times), "mean": statistics.fmean(times)}
         elif command == "schedule":  # a fresh model whose learning rate changes at every step
             module.clear_caches()
-            trained = steps.Contender(*args)
+            trained = make(*args)
             for k, lr in enumerate(schedule(count)):
                 trained.set_lr(lr)
                 trained.step(k)
-                if k == 2:
+                if k == problem.warm - 1:
                     known = module.cache_sizes()["compiled"]
             answer = {"compiled": module.cache_sizes()["compiled"] - known}
         answer["peak"] = peak_mb()
@@ -157,7 +164,7 @@ def measure(problem: Problem, contenders: list[str], rounds: int, scale: float) 
                 "peak MB": process.rounds[-1]["peak"],
             }
             if process.contender == "tracegrad":
-                row["compiled late"] = process.ask("schedule", 16)["compiled"]
+                row["compiled late"] = process.ask("schedule", max(16, 2 * problem.warm))["compiled"]
             result[process.contender] = row
     finally:
         for process in processes:

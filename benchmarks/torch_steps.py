@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
-from problems import BLOCKS, CHANNELS, HEADS, LAYERS, NARROW, TOKENS, VOCABULARY, WIDTH, Batch, Problem, Weights
+from problems import (
+    BLOCKS,
+    CHANNELS,
+    CROP,
+    FEATURES,
+    HEADS,
+    HIDDEN,
+    IMAGE,
+    LAYERS,
+    MICRO_STEPS,
+    NARROW,
+    TOKENS,
+    VOCABULARY,
+    WIDTH,
+    Batch,
+    Problem,
+    Weights,
+)  # fmt: skip
 
 #: Takes the next batch's tensors, updates the parameters and returns the loss as a float.
 Step = Callable[..., float]
@@ -186,6 +204,154 @@ def penalty(torch: Any) -> tuple[Any, Any, Step]:
     return critic, optimizer, step
 
 
+def perceptron(torch: Any, inputs: int, width: int) -> Any:
+    nn = torch.nn
+    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def evaluation(torch: Any) -> tuple[Any, Any, Step]:
+    model = perceptron(torch, 256, 256)
+
+    def step(*batches: Any) -> float:
+        correct = 0
+        with torch.no_grad():
+            for x, y in zip(batches[::2], batches[1::2]):
+                correct += (model(x).argmax(1) == y).sum()
+        return float(correct.item())
+
+    return model, None, step
+
+
+def augmentation(torch: Any) -> tuple[Any, Any, Step]:
+    model = perceptron(torch, CROP * CROP, 256)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    take = classifier(torch, model, optimizer)
+    rng = random.Random(0)
+
+    def step(x: Any, y: Any) -> float:
+        i, j = rng.randint(0, IMAGE - CROP), rng.randint(0, IMAGE - CROP)
+        x = x[:, i : i + CROP, j : j + CROP]
+        if rng.random() < 0.5:
+            x = x.flip(2)
+        x = x * (0.8 + 0.4 * rng.random())
+        return take(x.flatten(1), y)
+
+    return model, optimizer, step
+
+
+def ten(n: int) -> list[float]:
+    """Return the ten numbers of step ``n``: each changes at every step, and passes through 0 and 1."""
+    return [((n * (k + 3)) % 32) / 31 for k in range(10)]
+
+
+def schedules(torch: Any) -> tuple[Any, Any, Step]:
+    F = torch.nn.functional
+    model = perceptron(torch, 256, 256)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=0.1)
+    n, average = 0, torch.zeros(())
+
+    def step(x: Any, y: Any) -> float:
+        nonlocal n, average
+        rate, momentum, decay, warmth, a, b, c, mix, scale, memory = ten(n)
+        n += 1
+        group = optimizer.param_groups[0]
+        group["lr"], group["momentum"], group["weight_decay"] = 0.02 * rate, 0.9 * momentum, 0.001 * decay
+        optimizer.zero_grad()
+        x = x * mix + x.flip(0) * (1 - mix)
+        out = model(x) * scale
+        loss = a * F.cross_entropy(out / (warmth + 0.5), y) + b * (out * out).mean() + c * out.abs().mean()
+        loss.backward()
+        optimizer.step()
+        average = memory * average + (1 - memory) * loss.detach()
+        return average.item()
+
+    return model, optimizer, step
+
+
+def bilstm(torch: Any) -> tuple[Any, Any, Step]:
+    nn = torch.nn
+
+    class Loop(nn.Module):
+        """What PyTorch's `nn.LSTM` computes, as a Python loop over time."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            for layer, inputs in enumerate((FEATURES, 2 * HIDDEN)):
+                for suffix in (f"l{layer}", f"l{layer}_reverse"):
+                    for name, shape in (("weight_ih", (4 * HIDDEN, inputs)), ("weight_hh", (4 * HIDDEN, HIDDEN)),
+                                        ("bias_ih", (4 * HIDDEN,)), ("bias_hh", (4 * HIDDEN,))):  # fmt: skip
+                        setattr(self, f"{name}_{suffix}", nn.Parameter(torch.zeros(shape)))
+
+        def direction(self, x: Any, suffix: str) -> list[Any]:
+            w, u, b, c = (getattr(self, f"{n}_{suffix}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            h = memory = torch.zeros(x.size(0), HIDDEN)
+            found = []
+            steps = range(x.size(1))
+            for t in reversed(steps) if suffix.endswith("reverse") else steps:
+                i, f, g, o = (x[:, t] @ w.T + b + h @ u.T + c).chunk(4, 1)
+                memory = torch.sigmoid(f) * memory + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(memory)
+                found.append(h)
+            return found[::-1] if suffix.endswith("reverse") else found
+
+        def forward(self, x: Any) -> Any:
+            for layer in range(2):
+                ahead, back = self.direction(x, f"l{layer}"), self.direction(x, f"l{layer}_reverse")
+                x = torch.cat([torch.stack(ahead, 1), torch.stack(back, 1)], 2)
+            return x, None
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            own = getattr(nn, "LSTM", None)
+            self.rnn = own(FEATURES, HIDDEN, 2, batch_first=True, bidirectional=True) if own else Loop()
+            self.head = nn.Linear(2 * HIDDEN, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.rnn(x)[0].mean(1))
+
+    model = Tagger()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return model, optimizer, classifier(torch, model, optimizer)
+
+
+def simulation(torch: Any) -> tuple[Any, Any, Step]:
+    class Chain(torch.nn.Module):
+        """Masses on a ring of springs that stiffen, with friction."""
+
+        def forward(self, x: Any, v: Any) -> tuple[Any, Any]:
+            pull = torch.roll(x, 1, 0) + torch.roll(x, -1, 0) - 2 * x
+            v = v + 0.01 * (pull - 0.1 * x * x * x - 0.2 * v)
+            return x + 0.01 * v, v
+
+    model = Chain()
+
+    def step(x: Any, v: Any) -> float:
+        with torch.no_grad():
+            for _ in range(MICRO_STEPS):
+                x, v = model(x, v)
+        return float((x * x).sum().item())
+
+    return model, None, step
+
+
+def accumulation(torch: Any) -> tuple[Any, Any, Step]:
+    model = perceptron(torch, 256, 256)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step(*batches: Any) -> float:
+        optimizer.zero_grad()
+        total = 0.0
+        for x, y in zip(batches[::2], batches[1::2]):
+            loss = torch.nn.functional.cross_entropy(model(x), y) / (len(batches) // 2)
+            loss.backward()
+            total += loss.detach()
+        optimizer.step()
+        return total.item()
+
+    return model, optimizer, step
+
+
 MAKERS: dict[str, Callable[[Any], tuple[Any, Any, Step]]] = {
     "mlp64": lambda torch: mlp(torch, 64),
     "mlp1024": lambda torch: mlp(torch, 1024),
@@ -195,21 +361,29 @@ MAKERS: dict[str, Callable[[Any], tuple[Any, Any, Step]]] = {
     "many": many,
     "resnet": resnet,
     "penalty": penalty,
+    "evaluation": evaluation,
+    "augmentation": augmentation,
+    "schedules": schedules,
+    "bilstm": bilstm,
+    "simulation": simulation,
+    "accumulation": accumulation,
 }
 
 
 class Contender:
-    """A model in training under PyTorch or tracegrad."""
+    """A model in training under PyTorch or tracegrad; ``compiled`` by PyTorch's compiler, where asked for."""
 
-    def __init__(self, torch: Any, problem: Problem, weights: Weights, batches: list[Batch]):
+    def __init__(self, torch: Any, problem: Problem, weights: Weights, batches: list[Batch], compiled: bool = False):
         self.model, self.optimizer, self._step = MAKERS[problem.name](torch)
+        if compiled:
+            self.model.compile()
         # Not strict: the buffers of batch norm begin as every framework has them.
         self.model.load_state_dict({name: torch.tensor(w) for name, w in weights.items()}, strict=False)
         self.set_lr(problem.lr)
         self.batches = [tuple(torch.tensor(a) for a in batch) for batch in batches]
 
     def set_lr(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
+        for group in self.optimizer.param_groups if self.optimizer else ():
             group["lr"] = lr
 
     def step(self, n: int) -> float:

@@ -15,6 +15,8 @@ class Config:
     cache: str = ""
     #: ``TRACEGRAD_CHECK``: whether elements are checked (indices, divisors, ...), 1, or errors go unnoticed, 0.
     check: bool = True
+    #: ``TRACEGRAD_KEEP``: up to how many MiB of working memory a program on a CPU keeps between its runs.
+    keep: int = 1024
     #: ``TRACEGRAD_LOG``: comma-separated topics that are printed as they happen. Known: ``programs``.
     log: frozenset[str] = frozenset()
     #: ``TRACEGRAD_MAX_PENDING``: a pending trace is flushed when it has this many operations.
@@ -23,6 +25,9 @@ class Config:
     max_programs: int = 512
     #: ``TRACEGRAD_MAX_TRIE``: nodes kept in the trie of traces (about 700 bytes each).
     max_trie: int = 200_000
+    #: ``TRACEGRAD_ROLL``: which loops are rolled: ``auto`` those where it pays, ``never``, ``always``, or those of at
+    #: least this many trips.
+    roll: str = "auto"
     #: ``TRACEGRAD_SLOW_COMPILE``: a compile longer than this many seconds says so on stderr.
     slow_compile: float = 2.0
 
@@ -47,6 +52,14 @@ def _read() -> Config:
             if not text.isdigit() or int(text) < 1:
                 raise ValueError(f"TRACEGRAD_{name.upper()}: expected a positive integer, got {text!r}")
             setattr(config, name, int(text))
+    config.roll = os.environ.get("TRACEGRAD_ROLL", config.roll)
+    if config.roll not in ("auto", "never", "always") and not (config.roll.isdigit() and int(config.roll) > 1):
+        raise ValueError("TRACEGRAD_ROLL: expected auto, never, always or an integer of at least 2, "
+                         f"got {config.roll!r}")
+    keep = os.environ.get("TRACEGRAD_KEEP", str(config.keep))
+    if not keep.isdigit():
+        raise ValueError(f"TRACEGRAD_KEEP: expected an integer of at least 0, got {keep!r}")
+    config.keep = int(keep)
     seconds = os.environ.get("TRACEGRAD_SLOW_COMPILE")
     if seconds is not None:
         config.slow_compile = float(seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tracegrad._engine import checks, flush, program, recurrence, report, sites, trie
+from tracegrad._engine import checks, credit, flush, program, recurrence, report, sites, trie
 from tracegrad._engine.trace import state
 
 
@@ -44,6 +44,7 @@ def clear_caches() -> None:
     program.clear()
     sites.clear()
     recurrence.clear()
+    credit.clear()
     report.clear()
 
 

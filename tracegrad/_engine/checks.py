@@ -31,6 +31,8 @@ class Check:
 
 #: A check and the user's file and line of its op.
 Placed = tuple[Check, tuple[str, int]]
+#: What a check found in a program that is traced: whether something is wrong, what, and whose check it is.
+Found = tuple[tuple[Any, Any], Placed]
 #: Runs whose checks nobody has looked at; beyond these, a flush looks at the oldest, which has surely finished.
 _LIMIT = 16
 

@@ -19,23 +19,28 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import starmap
+from itertools import repeat, starmap
+from operator import attrgetter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tracegrad._engine import checks, jax_state, recurrence, report, sites, trie
+from tracegrad._engine import blocks, checks, credit, jax_state, recurrence, report, sites, trie
 from tracegrad._engine import program as programs
-from tracegrad._engine.program import OUTPUT, PIECE, Program
+from tracegrad._engine.program import OUTPUT, PART, PIECE, Program
 from tracegrad._engine.segment import Segment
 from tracegrad._engine.trace import Shadow, Trace, collection_paused, state
 from tracegrad._engine.trie import Node
-from tracegrad._engine.value import Piece, Value
+from tracegrad._engine.value import Flat, Part, Piece, Value
 
+_array_of = attrgetter("array")
+_set_array = vars(Value)["array"].__set__
+_set_trace = vars(Value)["trace"].__set__
 _lock = threading.RLock()
 _CLOSED = Shadow(trie.root(state.mode))
 
@@ -43,14 +48,15 @@ _CLOSED = Shadow(trie.root(state.mode))
 class Run:
     """One execution of a program for one trace; kept on the trace until every value has its array."""
 
-    __slots__ = ("program", "live", "leaves", "results", "segment")
+    __slots__ = ("program", "live", "leaves", "results", "segment", "flats")
 
-    def __init__(self, program: Program, live: list[int], leaves: list[Value]):
+    def __init__(self, program: Program, live: list[int], leaves: list[Value], flats: Sequence[Flat | None] = ()):
         self.program = program
         self.live = live
         self.leaves = leaves
         self.results: list[Any] = []  # empty, or the one list of outputs
         self.segment: Segment | None = None
+        self.flats = flats  # of each block: what gets the new array, None where that gets a `Flat` of its own
 
 
 def flush(trace: Trace, reason: str) -> None:
@@ -111,8 +117,8 @@ def _run(trace: Trace, node: Node) -> None:
 
 
 def _call(trace: Trace, program: Program, live: list[int], leaves: list[Value], numbers: list[Any]) -> Run:
-    arrays = _arguments(program, leaves)
-    run = trace.run = Run(program, live, leaves)
+    arrays, flats = _arguments(program, leaves)
+    run = trace.run = Run(program, live, leaves, flats)
     start = time.perf_counter()
     if numbers and type(numbers[0]) is np.ndarray:
         with jax.enable_x64(True):  # else JAX would narrow them
@@ -158,14 +164,47 @@ def _hand_out(trace: Trace, run: Run) -> None:
             kept = {program.path[depth].slot for depth in program.kept}
             run.segment.cuts = {slot: cut for slot, cut in trace.cuts.items() if slot in kept}
     if program.handed[0] is not run.live:  # the list that a node keeps, see `_held`
-        program.handed = (run.live, [(slot, *program.places[slot]) for slot in run.live])
+        program.handed = (run.live, _places(program, run.live))
     leaves, segment = run.leaves, run.segment
-    for slot, kind, i in program.handed[1]:
+    if segment is not None:
+        for slot in run.live:
+            if values[slot].spec.wants and values[slot].source is None:
+                values[slot].source = segment.output(slot)
+    alone, together = program.handed[1]
+    for slot, kind, i in alone:
         value = values[slot]
-        if segment is not None and value.spec.wants and value.source is None:
-            value.source = segment.output(slot)
-        value.array = outs[i] if kind == OUTPUT else Piece(outs[i[0]], *i[1:]) if kind == PIECE else leaves[i].array
+        value.array = outs[i] if kind == OUTPUT else leaves[i].array
         value.trace = None
+    for (kind, at), slots, starts, shapes, positions in together:
+        parts: Iterable[Any] = map(Piece, repeat(outs[at]), starts, shapes)
+        if kind == PART:
+            flat = run.flats[at]
+            if flat is None:
+                parts = map(Part, repeat(Flat(outs[at], program.blocks[at].aval)), starts, shapes)
+            else:
+                flat.array = outs[at]
+                parts = [leaves[i].array for i in positions]
+        fresh = list(map(values.__getitem__, slots))
+        deque(map(_set_array, fresh, parts), 0)
+        deque(map(_set_trace, fresh, repeat(None)), 0)
+
+
+def _places(program: Program, live: list[int]) -> Any:
+    """Return where the arrays of ``live`` are found: of those that have their own, and of the pieces of each array."""
+    alone = []
+    together: dict[Any, list[Any]] = {}
+    for slot in live:
+        kind, place = program.places[slot]
+        if kind not in (PIECE, PART):
+            alone.append((slot, kind, place))
+            continue
+        at, start, shape = place
+        position = 0
+        if kind == PART:
+            block = program.blocks[at]
+            position = block.positions[block.starts.index(start)]
+        together.setdefault((kind, at), []).append((slot, start, shape, position))
+    return alone, [(key, *zip(*pieces)) for key, pieces in together.items()]
 
 
 def _release(trace: Trace) -> None:
@@ -180,26 +219,45 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     known = node.programs
     if known is None:
         known = node.programs = []
+    outdated, cheap = [], []
     for program in known:
         if live <= program.live:
-            return program
+            if program.misfits >= blocks.PATIENCE and not program.settled:
+                outdated.append(program)
+            elif credit.outgrown(program.record):
+                cheap.append(program)
+            else:
+                return program
     wanted = live.union(*(program.live for program in known))
+    blocks.put_back(leaves)
     arrays = [v.array for v in leaves]
     donated = _unshared(leaves, arrays)
     where = sites.user_line()
+    failure = ""
     while True:
-        program = Program(node, wanted, trace.reason, where)
+        program = Program(node, wanted, trace.reason, where, roll=not failure)
         program.donated = frozenset(donated & program.heirs().keys())
-        traced = program.trace([*numbers, *arrays])
+        program.settled = bool(outdated) or any(p.settled for p in cheap)
+        program.lay_out(blocks.plan(program, leaves, program.settled))
+        try:
+            traced = program.trace([*numbers, *blocks.examples(program, leaves)])
+        except Exception as error:
+            if not program.regions:
+                raise
+            # Whatever is wrong with a loop rolled, unrolled it runs.
+            failure = f"all loops: {type(error).__name__} when they were emitted: {error}"
+            continue
         still_needed = program.leaves_needed_after()
         if not (program.donated & still_needed):
             break
         donated -= still_needed
+    if failure:
+        program.record.unrolled.append(failure)
     program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)
-    program.compile(traced)
+    program.compile(traced, whole=bool(cheap) or trace.recorded)
     recurrence.compiled(program.path, (trace.reason, where))
-    known.append(program)
+    known[:] = [*(p for p in known if p not in outdated and p not in cheap), program]
     stamp = trie.tick()
     for step in program.path:
         step.stamp = stamp
@@ -309,16 +367,23 @@ def _unshared(leaves: list[Value], arrays: list[Any]) -> set[int]:
     return {i for i, (value, array) in enumerate(counts) if value <= _LONE_VALUE and array <= _LONE_ARRAY}
 
 
-def _arguments(program: Program, leaves: list[Value]) -> list[Any]:
-    """Return the leaves' arrays, with a copy for each that is donated but still referred to."""
+def _arguments(program: Program, leaves: list[Value]) -> tuple[list[Any], list[Flat | None]]:
+    """Return the blocks' arrays, then those of the other leaves, with a copy of each donated one that others have.
+
+    With the blocks' `Flat`s that get the new arrays.
+    """
+    together: list[Any] = []
+    flats: list[Flat | None] = []
+    if program.blocks or Part in set(map(type, map(_array_of, leaves))):
+        together, flats = blocks.gather(program, leaves)
     arrays = [v.array for v in leaves]
-    if program.donated:
+    if program.lone:
         values, counts = _counts(leaves), _counts(arrays)
-        shared = [i for i in program.donated if values[i] > _LONE_VALUE or counts[i] > _LONE_ARRAY]
+        shared = [i for i in program.lone if values[i] > _LONE_VALUE or counts[i] > _LONE_ARRAY]
         if shared:
             with jax_state.tracing():
                 for i in shared:
                     array = arrays[i]
                     bundled = isinstance(array, tuple)
                     arrays[i] = tuple(a.copy() for a in array) if bundled else array.copy()
-    return arrays
+    return ([*together, *(arrays[i] for i in program.loose)] if together else arrays), flats

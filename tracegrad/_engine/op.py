@@ -60,6 +60,15 @@ class Lowering:
     checks: tuple[Check, ...] = ()
     #: How many of its first outputs are new values of the variables that the first operands are.
     renews: int = 0
+    #: Whether JAX's own derivative of ``fn`` is as good, where the op is one of many that run at once.
+    plain: bool = False
+    #: ``(i, j, gradient)``: ``gradient(stacked operands j, stacked cotangents)`` is the sum of the gradients for
+    #: operand ``i`` of many runs, faster than one by one: a loop leaves the gradients of its weights until its end.
+    joint: tuple[tuple[int, int, Callable[[Any, Any], Any]], ...] = ()
+    #: ``of_rows(stacked) -> output``, of an op of many operands of one aval: how it runs on them as rows of one array.
+    of_rows: Callable[[Any], Any] | None = None
+    #: ``rows(operand) -> stacked``, of an op of many outputs of one aval: they as rows of one array.
+    rows: Callable[[Any], Any] | None = None
     #: How many recorded operations it stands for, against the bound on a pending trace.
     weight: int = 1
     #: Whether its result stands where its first operand does on the tape, so that nobody sees a step between them.

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tracegrad import _disk
+from tracegrad import _disk, _working_memory
 from tracegrad._config import config
-from tracegrad._engine import alike, checks, jax_state, report, tape, trie
-from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine import alike, blocks, checks, credit, jax_state, orders, region, report, rolling, tape, trie
+from tracegrad._engine.region import Region, Through, Way
+from tracegrad._engine.rows import Env, Numbers
+from tracegrad._engine.stretch import Stretch, Unit
+from tracegrad._engine.trie import BACKWARD, LEAF, LOOP, OP, VARIABLE, Node
 from tracegrad._engine.value import Spec
 
 #: Where a slot's or a residual's array is found after a run. What goes with a `PIECE` is the index of an output, the
-#: piece's first element there, and its shape.
-LEAF_ARRAY, OUTPUT, CONSTANT, PIECE = range(4)
-#: Elements of the largest array that is laid beside others; copying more costs more than one array more.
-SMALL = 16_384
+#: piece's first element there, and its shape; a `PART` is one of a block, see `blocks.py`.
+LEAF_ARRAY, OUTPUT, CONSTANT, PIECE, PART = range(5)
+#: Rows of one stacked array are returned as that where at least one of this many is live.
+_LIVE_ROWS = 4
 
 
 class Program:
     """The path to ``node`` compiled for the slots in ``live``."""
 
     def __init__(self, node: Node, live: frozenset[int], reason: str, where: tuple[str, int],
-                 inline: bool = False):  # fmt: skip
+                 inline: bool = False, roll: bool = True):  # fmt: skip
         self.node = node
         self.inline = inline  # replayed in somebody else's JAX trace, once
         self.live = live
@@ -38,14 +42,26 @@ class Program:
         self.producers = tape.producers(self.path)
         self.leaf_slots = tuple(n.slot for n in self.path if n.kind == LEAF)
         self._plan()
+        #: what is emitted one after the other: nodes, and regions of loops
+        self.units: list[Unit] = list(self.run_nodes)
+        self.draws = {} if inline else alike.groups(self.run_nodes, live)
+        unrolled = self._roll() if roll and not inline else []
+        self.regions = [unit for unit in self.units if isinstance(unit, Region)]
+        #: of the regions whose pullback a later backward may ask for, by depth
+        self.kept_ways = self._kept_ways()
         self.donated: frozenset[int] = frozenset()  # positions among ``leaf_slots``
+        self.blocks: list[blocks.Block] = []  # leaves that come as one array, before those that come one by one
+        self.loose: Sequence[int] = range(len(self.leaf_slots))  # the positions of the latter
+        self.lone: frozenset[int] = frozenset()  # those of them that are donated
+        self.misfits = 0  # how often in a row blocks had to be laid, or leaves to be cut out of some
+        self.settled = False  # whether it was compiled because of that
         #: slot -> (kind, index) of every live slot: what to hand to the values after a run.
         self.places: dict[int, tuple[int, Any]] = {}
-        self.handed: tuple[Any, list[tuple[int, int, Any]]] = (None, [])  # the last live list, and places of its slots
-        #: (kind, index) of every residual array of the segment, in `Linear.residuals` order per kept node.
+        self.handed: tuple[Any, Any] = (None, None)  # the last live list, and where its slots' arrays are found
+        #: (kind, index) of every residual array of the segment, in `Linear.residuals` order per kept node or region.
         self.residual_places: list[tuple[int, int]] = []
-        self.residual_counts: dict[int, int] = {}  # depth of a kept node -> its number of residuals
-        self.apply: dict[int, Any] = {}  # depth of a kept node -> `Linear.apply`
+        self.residual_counts: dict[int, int] = {}  # depth of a kept node or region -> its number of residuals
+        self.apply: dict[int, Any] = {}  # depth of a kept node or region -> `Linear.apply`
         self.constants: list[Any] = []
         #: the checks of the ops that run, and where among the outputs is what they found
         self.checks: list[checks.Placed] = []
@@ -53,6 +69,8 @@ class Program:
         self.traversals: dict[Any, Any] = {}  # see `Segment.traversal`
         self.call: Any = None
         self.record = report.Record(sum(n.kind == OP for n in self.path), where, reason)
+        self.record.loops = [u.describe() for r in self.regions for u in r.units if isinstance(u, Stretch)]
+        self.record.unrolled = unrolled
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -81,6 +99,57 @@ class Program:
             needed.update(range(path[depth].slot, path[depth].end))
         self.run_nodes = tape.steps(path, needed, differentiated)
         self.differentiated = differentiated
+
+    def _roll(self) -> list[str]:
+        """Roll the loops among the units; return what was not rolled, and why."""
+        pulls = [n.pull for n in self.run_nodes if n.kind == BACKWARD and n.pull is not None]
+        fenced = {n.depth for draws in self.draws.values() for n in draws}
+        pulled = dict.fromkeys(self.kept, 1)
+        for i, pull in enumerate(pulls, 1):
+            fenced.update(self.producers[slot].depth for slot in pull.targets)
+            if pull.alone:
+                fenced |= pull.traversed
+            for depth in pull.traversed:
+                pulled[depth] = pulled.get(depth, 0) | 1 << i
+        units, unrolled = rolling.rolled(self.run_nodes, self.spec, self.live, pulled, fenced)
+        if any(unit.kind == LOOP for unit in units):
+            self.units = region.grouped(units, fenced)
+        return unrolled
+
+    def through(self, traversed: frozenset[int], roots: Collection[int]) -> list[Any]:
+        """Return the nodes and regions, in order, of a backward from ``roots`` that traverses these nodes."""
+        if all(r.depths.isdisjoint(traversed) for r in self.regions):
+            return [self.path[d] for d in sorted(traversed)]
+        found: list[Any] = []
+        for unit in self.units:
+            if isinstance(unit, Region):
+                if not unit.depths.isdisjoint(traversed):
+                    others = [self.path[d] for d in traversed - unit.depths]
+                    way = unit.way(traversed, {*roots, *(n.inputs[i] for n in others for i in n.wanted)})
+                    found.append(Through(unit, way, way))
+            elif unit.depth in traversed:
+                found.append(unit)
+        return found
+
+    def through_kept(self, traversed: frozenset[int]) -> list[Any]:
+        """Return the same of a backward after the flush, which traverses regions whole (`Segment.is_whole`)."""
+        if all(r.depths.isdisjoint(traversed) for r in self.regions):
+            return [self.path[d] for d in sorted(traversed)]
+        found: list[Any] = []
+        for unit in self.units:
+            if not isinstance(unit, Region):
+                found += [unit] if unit.depth in traversed else []
+            elif not unit.depths.isdisjoint(traversed):
+                found.append(Through(unit, self.kept_ways[unit.depth], unit.depth))
+        return found
+
+    def _kept_ways(self) -> dict[int, Way]:
+        kept = frozenset(self.kept)
+        if not kept or not self.regions:
+            return {}
+        roots = [s for s in self.live if self.spec(s).wants]
+        regions = [t for t in self.through(kept, roots) if isinstance(t, Through)]
+        return {t.depth: t.way for t in regions if t.region.depths.isdisjoint(self.freed)}
 
     def ancestors(self, needed: set[int]) -> list[Node]:
         """Return the nodes that the slots ``needed`` are computed from, in recorded order."""
@@ -146,22 +215,25 @@ class Program:
             floats = given.pop(0)
         if self.node.ints:
             ints = given.pop(0)
-        leaves = given
-        env: dict[int, Any] = dict(zip(self.leaf_slots, leaves))
-        linear: dict[int, tape.Linear] = {}
-        self.checks, found = [], []
-        draws = {} if self.inline else alike.groups(self.run_nodes, self.live)
-        rows: dict[int, tuple[Any, int]] = {}  # slot -> the array and its row that holds the value
-        for node in self.run_nodes:
-            if node.depth in draws:
-                array = alike.emit(draws[node.depth], {"f": floats, "i": ints})
-                rows.update((n.slot, (array, i)) for i, n in enumerate(draws[node.depth]))
-            elif node.slot in rows:
+        leaves = self._leaves(given)
+        env = Env(zip(self.leaf_slots, leaves))
+        numbers = Numbers(floats, ints)
+        linear: dict[Any, tape.Linear] = {}  # by the depth of a node, or the way through a region
+        found: list[checks.Found] = []
+        through = {n.depth: self.through(n.pull.traversed, n.pull.roots) for n in self.run_nodes if n.pull is not None}
+        for node in self.units:
+            if isinstance(node, Region):
+                ways = [t.way for nodes in through.values() for t in nodes if isinstance(t, Through)
+                        and t.region is node]  # fmt: skip
+                kept = [self.kept_ways[node.depth]] if node.depth in self.kept_ways else []
+                needed = self._needed_of(node)
+                linear.update(node.emit(env, numbers, needed, list(dict.fromkeys(ways + kept)), found))
+            elif node.depth in self.draws:
+                alike.emit(self.draws[node.depth], env, numbers)
+            elif node.kind == OP and env.row(node.slot) is not None:
                 continue
-            elif node.kind == VARIABLE and node.inputs[0] in rows:
-                rows[node.slot] = rows[node.inputs[0]]
             elif node.kind == OP:
-                args = [self._operand(x, env, floats, ints) for x in node.inputs]
+                args = [env[x] if type(x) is int else x[1] if x[0] == "c" else numbers[x] for x in node.inputs]
                 assert node.lowering is not None
                 if node.depth in self.differentiated:
                     outs, linear[node.depth] = tape.linearize(node, args)
@@ -171,28 +243,43 @@ class Program:
                 for slot, out in enumerate(outs, node.slot):
                     env[slot] = out
                 if node.lowering.checks and config.check and not self.inline:
-                    found += [check.find(args, outs) for check in node.lowering.checks]
-                    self.checks += [(check, node.where) for check in node.lowering.checks]
+                    found += [(check.find(args, outs), (check, node.where)) for check in node.lowering.checks]
             elif node.kind == VARIABLE:
-                env[node.slot] = env[node.inputs[0]]
+                env.name(node.slot, node.inputs[0])
             elif node.kind == BACKWARD:
-                for slot, gradient in enumerate(tape.run_backward(node, self.path, env, linear), node.slot):
-                    env[slot] = gradient
-        outputs = self._outputs(env, rows, linear, leaves)
+                gradients = tape.run_backward(node, through[node.depth], env, linear)
+                env.update(enumerate(gradients, node.slot))
+        outputs = self._outputs(env, linear, leaves)
+        self.checks = [placed for _, placed in found]
         if found:
             self.flag = len(outputs)
-            outputs.append(checks.combined(found))
+            outputs.append(checks.combined([what for what, _ in found]))
         return outputs
 
-    @staticmethod
-    def _operand(x: Any, env: dict[int, Any], floats: Any, ints: Any) -> Any:
-        if type(x) is int:
-            return env[x]
-        kind, index = x
-        return index if kind == "c" else floats[index] if kind == "f" else ints[index]
+    def lay_out(self, found: list[blocks.Block]) -> None:
+        """Take the leaves in these blocks, and the others one by one."""
+        self.blocks = found
+        together = {i for block in found for i in block.positions}
+        self.loose = [i for i in range(len(self.leaf_slots)) if i not in together]
+        self.lone = self.donated - together
 
-    def _outputs(self, env: dict[int, Any], rows: dict[int, tuple[Any, int]], linear: dict[int, tape.Linear],
-                 leaves: Sequence[Any]) -> list[Any]:  # fmt: skip
+    def _leaves(self, given: list[Any]) -> list[Any]:
+        """Return the leaves by position."""
+        if not self.blocks:
+            return given
+        leaves: list[Any] = [None] * len(self.leaf_slots)
+        for block in self.blocks:
+            for i, piece in zip(block.positions, blocks.cut(given.pop(0), block.shapes, block.starts)):
+                leaves[i] = piece
+        for i, array in zip(self.loose, given):
+            leaves[i] = array
+        return leaves
+
+    def _needed_of(self, one: Region) -> set[int]:
+        """Return the slots whose arrays are wanted outside of a region."""
+        return {*self.live, *self.anchors}.union(*(unit.reads() for unit in self.units if unit is not one))
+
+    def _outputs(self, env: Env, linear: dict[Any, tape.Linear], leaves: Sequence[Any]) -> list[Any]:
         """Collect each distinct array once: XLA would return an input, or an output named twice, as a copy."""
         outputs: list[Any] = []
         place: dict[int, tuple[int, int]] = {id(a): (LEAF_ARRAY, i) for i, a in enumerate(leaves)}
@@ -210,30 +297,45 @@ class Program:
             return found
 
         # JAX gives the memory of donated leaves to outputs of the same aval in order, so the heirs come first.
-        heirs = self.heirs()
-        first = [heirs[i] for i in sorted(self.donated)]
-        for slot in first:
-            put(env[slot])
+        heirs, parts = self.heirs(), {}
+        for block in self.blocks:
+            if block.donated:
+                at = put(blocks.joined([env[heirs[i]] for i in block.positions]))[1]
+                for i, start, shape in zip(block.positions, block.starts, block.shapes):
+                    parts[id(env[heirs[i]])] = PART, (at, start, shape)
+        for i in sorted(self.lone):
+            put(env[heirs[i]])
+        self.places.update((slot, parts[id(env[slot])]) for slot in self.live if id(env.get(slot)) in parts)
         for group in self._spent():
-            at, start = put(jnp.concatenate([env[s].reshape(-1) for s in group]))[1], 0
+            at, start = put(blocks.joined([env[s] for s in group]))[1], 0
             for slot in group:
                 self.places[slot] = PIECE, (at, start, self.spec(slot).aval.shape)
                 start += self.spec(slot).aval.numel
-        for slot in self.live & rows.keys():
-            (array, row), of = rows[slot], self.spec(slot).aval
-            self.places[slot] = PIECE, (put(array)[1], row * of.numel, of.shape)
+        for slot, (loop, which, row) in self._live_rows(env).items():
+            kind, i = put(env.stacks[loop, which])
+            if kind == OUTPUT:
+                of = self.spec(slot).aval
+                self.places[slot] = PIECE, (i, row * of.numel, of.shape)
         for slot in sorted({*self.live, *self.anchors} - self.places.keys()):
             spec = self.spec(slot)
             array = env[slot]
             if not isinstance(array, (jax.Array, jax.core.Tracer, tuple)):
                 array = env[slot] = jnp.asarray(array, spec.aval.dtype.np)
             self.places[slot] = put(array)
-        for depth in self.kept:
-            one = linear[depth]
+        self.residual_counts.clear()
+        rolled = set().union(*(r.depths for r in self.regions))
+        for depth in sorted({*self.kept_ways, *(d for d in self.kept if d not in rolled)}):
+            one = linear[self.kept_ways.get(depth, depth)]
             self.residual_counts[depth] = len(one.residuals)
             self.apply[depth] = one.apply
             self.residual_places.extend(put(a) for a in one.residuals)
         return outputs
+
+    def _live_rows(self, env: Env) -> dict[int, tuple[int, int, int]]:
+        """Return the live rows of stacked arrays of which so many rows are live that they are returned whole."""
+        rows = {slot: row for slot in self.live if (row := env.row(slot)) is not None}
+        counts = Counter(row[:2] for row in rows.values())
+        return {s: r for s, r in rows.items() if counts[r[:2]] * _LIVE_ROWS >= env.stacks[r[:2]].shape[0]}
 
     def _spent(self) -> list[list[int]]:
         """Return the small live gradients that an optimizer has read: those of a dtype are returned as one array.
@@ -246,15 +348,19 @@ class Program:
                 for x in dict.fromkeys(node.inputs):
                     if x in self.live and x not in self.anchors and self.producers[x].kind == BACKWARD:
                         of = self.spec(x).aval
-                        if of.numel <= SMALL:
+                        if of.numel <= blocks.SMALL:
                             groups.setdefault(of.dtype, []).append(x)
         return [group for group in groups.values() if len(group) > 1]
 
     def residual_depths(self) -> list[int]:
-        """Return the depth of the node of each residual, in order."""
-        return [depth for depth in self.kept for _ in range(self.residual_counts[depth])]
+        """Return the depth of the node or region of each residual, in order."""
+        return [depth for depth, count in self.residual_counts.items() for _ in range(count)]
 
     # -- compiling and running -----------------------------------------------------------------------------------
+
+    @property
+    def _on_cpu(self) -> bool:
+        return all(self.spec(slot).aval.device.type == "cpu" for slot in self.leaf_slots)
 
     def trace(self, args: Sequence[Any]) -> Any:
         """Replay under ``jax.jit``'s tracing."""
@@ -264,14 +370,18 @@ class Program:
             return self.replay(args)
 
         numbers = bool(self.node.floats) + bool(self.node.ints)
-        donate = tuple(numbers + i for i in sorted(self.donated))
-        with jax_state.tracing():
-            traced = jax.jit(tracegrad_program, donate_argnums=donate, keep_unused=True).trace(*args)
+        taken = [*(block.donated for block in self.blocks), *(i in self.lone for i in self.loose)]
+        donate = tuple(numbers + n for n, donated in enumerate(taken) if donated)
+        with jax_state.tracing(), blocks.recognised():
+            jit = functools.partial(jax.jit, donate_argnums=donate, keep_unused=True)
+            traced = jit(tracegrad_program).trace(*args)
+            if self._on_cpu and orders.pays(traced):
+                traced = jit(orders.reordered(traced)).trace(*args)
         self.record.trace_seconds += time.perf_counter() - start
         return traced
 
-    def compile(self, traced: Any) -> None:
-        """Lower and compile what `trace` returned."""
+    def compile(self, traced: Any, whole: bool = False) -> None:
+        """Lower and compile what `trace` returned, ``whole`` or as there is credit."""
         _disk.open_once()
         start = time.perf_counter()
         notice = threading.Timer(config.slow_compile, self._say_slow)
@@ -281,9 +391,12 @@ class Program:
             with jax_state.tracing(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
                 warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-                compiled = traced.lower().compile()
+                self.record.cheap = self._on_cpu and not whole and not credit.grant(self.record)
+                compiled = traced.lower().compile(credit.OPTIONS if self.record.cheap else None)
         finally:
             notice.cancel()
+        if self._on_cpu:
+            _working_memory.make_room(compiled)
         self._compiled = compiled
         self.call = self._first_call
         self.record.compile_seconds = time.perf_counter() - start

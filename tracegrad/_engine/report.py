@@ -21,11 +21,14 @@ class Record:
     where: tuple[str, int]  # the user's file and line of the flush
     reason: str  # why it was flushed
     donated: int = 0  # inputs donated
+    cheap: bool = False  # whether it was compiled with cheap options, see `credit.py`
     runs: int = 0
     trace_seconds: float = 0.0
     compile_seconds: float = 0.0  # lowering and compiling
     run_seconds: float = 0.0  # dispatching all runs; a device may still be working
     difference: str = ""  # where it left a trace that used to hit
+    loops: list[str] = field(default_factory=list)  # its rolled loops: trips, operations, where
+    unrolled: list[str] = field(default_factory=list)  # what repeats and was not rolled, and why
 
     @property
     def hits(self) -> int:
@@ -59,7 +62,11 @@ def line(record: Record) -> str:
     text = (f"{record.ops} ops, flushed at {file}:{number} ({record.reason}), {record.hits} hits, "
             f"trace {record.trace_seconds * 1e3:.0f} ms, compile {record.compile_seconds * 1e3:.0f} ms, "
             f"run {record.run_seconds / max(record.runs, 1) * 1e3:.3f} ms, {record.donated} inputs donated")
-    return text + (f"\n    {record.difference}" if record.difference else "")
+    more = [record.difference] if record.difference else []
+    if record.cheap:
+        more.append("compiled with cheap options: what is flushed here hardly ever comes again")
+    more += [f"rolled: {loop}" for loop in record.loops] + [f"not rolled: {loop}" for loop in record.unrolled]
+    return "".join([text, *(f"\n    {note}" for note in more)])
 
 
 def difference(path: list[Node]) -> str:

@@ -49,6 +49,15 @@ class Site:
 
 
 _sites: dict[Any, Site] = {}
+_positions: dict[CodeType, list[Any]] = {}
+
+
+def _position(frame: Any) -> Any:
+    """Return which instruction runs, as its place in the source: CPython's offset moves when a loop becomes hot."""
+    table = _positions.get(frame.f_code)
+    if table is None:
+        table = _positions[frame.f_code] = list(frame.f_code.co_positions())
+    return table[frame.f_lasti // 2]
 
 
 def is_changing(rule: Any, params: Any, numbers: tuple[Any, ...], node: Node) -> tuple[bool, Site]:
@@ -58,12 +67,12 @@ def is_changing(rule: Any, params: Any, numbers: tuple[Any, ...], node: Node) ->
     while frame is not None:
         internal = _is_internal(frame.f_code)
         if not internal or not frame.f_code.co_filename.startswith(_PACKAGE + "_engine"):
-            chain.append((frame.f_code, frame.f_lasti))
+            chain.append((frame.f_code, _position(frame)))
         if not internal:
             break
         frame = frame.f_back
     if len(_sites) > 20_000:
-        _sites.clear()
+        clear()
     site = _sites.setdefault(tuple(chain), Site())
     if site.numbers is None:
         site.numbers = numbers
@@ -78,3 +87,4 @@ def is_changing(rule: Any, params: Any, numbers: tuple[Any, ...], node: Node) ->
 def clear() -> None:
     """Forget every site."""
     _sites.clear()
+    _positions.clear()

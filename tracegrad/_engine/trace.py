@@ -23,7 +23,7 @@ from tracegrad._engine.collection import collection_paused as collection_paused
 from tracegrad._engine.growing import op_node
 from tracegrad._engine.op import Rule, number_token, prepare
 from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
-from tracegrad._engine.value import Aval, Input, Number, Piece, Spec, Value, Variable, aval, concrete
+from tracegrad._engine.value import Aval, Input, Number, Part, Piece, Spec, Value, Variable, aval, concrete
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
@@ -245,7 +245,8 @@ def enter(trace: Trace, value: Value) -> int:
         if trace.scoped:
             return trace.take(value)  # type: ignore[attr-defined,no-any-return]
         trace.meet(value)  # type: ignore[attr-defined]
-    if type(value.array) is not _ArrayImpl and not _make_ready(trace, value):
+    kind = type(value.array)
+    if kind is not _ArrayImpl and (kind is not Part or trace.immediate) and not _make_ready(trace, value):
         return -1
     while True:
         node = trace.node
@@ -379,7 +380,7 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     """Make the node for an op that was never recorded after this history; None where the trace was cut instead."""
     values = [getattr(x, "_value", None) for x in operands]
     where = sites.user_line()
-    reason = "" if trace.whole else recurrence.due(node, rule, params, where)
+    reason = "" if trace.whole else recurrence.due(trace.values, node, rule, params, where)
     if reason:
         while node.kind == LEAF:  # what entered for this op belongs to what follows
             assert node.parent is not None
@@ -438,7 +439,6 @@ def _grow_leaf(node: Node, spec: Spec) -> Node:
     kid = Node(node, spec, LEAF, node.mode)
     kid.give((spec,))
     kid.leaves += 1
-    kid.bytes += spec.aval.numel * spec.aval.dtype.itemsize
     kid.where = sites.user_line()
     return node.kids.setdefault(spec, kid)
 
@@ -546,7 +546,7 @@ def computed(value: Value, reader: str = "item") -> Any:
         if trace.scoped:
             return trace.read(value, reader)  # type: ignore[attr-defined]
         _flush(trace, "a value was read")
-    if type(value.array) is Piece:
+    if isinstance(value.array, Piece):
         value.array = value.array.cut()
     return value.array
 

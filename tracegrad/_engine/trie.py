@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tracegrad._engine.tape import Pull
 
 ROOT, MODE, LEAF, VARIABLE, OP, BACKWARD = range(6)
+LOOP = 6  # steps that are emitted together (`loop.py`): never in the trie
 
 
 class Mode:
@@ -50,7 +51,7 @@ class Node:
     __slots__ = (
         "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
         "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
-        "where", "programs", "pull", "stamp", "real", "weight", "bytes", "packed", "counts", "bodies", "known",
+        "where", "programs", "pull", "stamp", "real", "weight", "bound", "packed", "counts", "bodies", "known",
     )  # fmt: skip
     parent: Node | None
     key: Any
@@ -81,8 +82,8 @@ class Node:
     counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
     bodies: dict[tuple[int, ...], Body] | None  # of a scope that ended here, by the slots that were its outputs
     known: dict[Any, Any] | None  # what backwards worked out about this history
-    bytes: int  # of the leaves that entered
     weight: int  # operations since the root, a segment's pullback counted with all of its own
+    bound: int  # how many operations may be pending from here on where a loop will be rolled, 0: as configured
 
     def __init__(self, parent: Node | None, key: Any, kind: int, mode: Mode):
         global _count
@@ -111,7 +112,7 @@ class Node:
         self.known = None
         self.real = self
         self.weight = parent.weight if parent else 0
-        self.bytes = parent.bytes if parent else 0
+        self.bound = parent.bound if parent else 0
         _count += 1
 
     def give(self, specs: tuple[Spec, ...]) -> None:
@@ -120,6 +121,11 @@ class Node:
         if specs:
             self.spec = specs[0]
         self.end = self.slot + len(specs)
+
+    def reads(self) -> set[int]:
+        """Return the slots whose arrays it needs."""
+        inputs = self.inputs if self.pull is None else self.pull.cotangents
+        return {x for x in inputs if type(x) is int}
 
     def path(self) -> list[Node]:
         """Return the nodes from the root's child to this one."""

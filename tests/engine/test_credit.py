@@ -1,0 +1,65 @@
+"""Places that keep missing get programs with cheap options, and whole ones where they turn out to be run often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import tracegrad as torch
+from tracegrad._engine import credit, report
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give little credit, so that there are few programs."""
+    monkeypatch.setattr(credit, "_WHOLE", 2)
+    monkeypatch.setattr(credit, "_PAID", 2)
+    monkeypatch.setattr(credit, "_OFTEN", 4)
+    torch.clear_caches()
+    yield
+    torch.clear_caches()
+
+
+def summed(rows: int) -> float:
+    return (torch.ones(rows, 2) * 3).sum().item()  # type: ignore[no-any-return]
+
+
+def cheap() -> list[bool]:
+    return [r.cheap for r in report.totals.records]
+
+
+def test_a_place_without_credit_gets_cheap_programs_and_says_so() -> None:
+    assert [summed(n) for n in range(1, 5)] == [6.0, 12.0, 18.0, 24.0]
+    assert cheap() == [False, False, True, True]
+    assert str(torch.explain()).count("compiled with cheap options") == 2
+    assert (torch.ones(9) + 1).sum().item() == 18  # another place has its own
+    assert cheap()[-1] is False
+
+
+def test_programs_that_are_run_again_give_the_credit_back() -> None:
+    for n in range(1, 5):
+        for _ in range(2):
+            assert summed(n) == 6 * n
+    assert not any(cheap())
+
+
+def test_a_cheap_program_that_is_run_often_is_compiled_whole_once() -> None:
+    for n in range(1, 4):
+        summed(n)
+    assert cheap() == [False, False, True]
+    assert [summed(3) for _ in range(10)] == [18.0] * 10
+    assert cheap() == [False, False, True, False]
+
+
+def test_what_compile_records_is_compiled_whole() -> None:
+    def double(x: Any) -> Any:
+        return x * 2
+
+    for n in range(1, 5):
+        function = torch.compile(double)
+        x = torch.ones(n)
+        for _ in range(3):
+            assert function(x).sum().item() == 2 * n
+    assert not any(r.cheap for r in report.totals.records if "compiled function ended" in r.reason)

@@ -247,7 +247,7 @@ def test_a_failed_compile_leaves_everything_usable(monkeypatch):
     y = x * 17.0 + 0.25
     original = programs.Program.compile
 
-    def fail(self, traced):
+    def fail(self, traced, whole=False):
         raise MemoryError("no room")
 
     monkeypatch.setattr(programs.Program, "compile", fail)

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tracegrad._engine import blocks, checks, credit, jax_state, recurrence, report, sites, trie
+from tracegrad._engine import blocks, checks, jax_state, recurrence, report, sites, trie
 from tracegrad._engine import program as programs
 from tracegrad._engine.program import OUTPUT, PART, PIECE, Program
 from tracegrad._engine.segment import Segment
@@ -219,13 +219,11 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     known = node.programs
     if known is None:
         known = node.programs = []
-    outdated, cheap = [], []
+    outdated = []
     for program in known:
         if live <= program.live:
             if program.misfits >= blocks.PATIENCE and not program.settled:
                 outdated.append(program)
-            elif credit.outgrown(program.record):
-                cheap.append(program)
             else:
                 return program
     wanted = live.union(*(program.live for program in known))
@@ -237,7 +235,7 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
     while True:
         program = Program(node, wanted, trace.reason, where, roll=not failure)
         program.donated = frozenset(donated & program.heirs().keys())
-        program.settled = bool(outdated) or any(p.settled for p in cheap)
+        program.settled = bool(outdated)
         program.lay_out(blocks.plan(program, leaves, program.settled))
         try:
             traced = program.trace([*numbers, *blocks.examples(program, leaves)])
@@ -255,9 +253,9 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
         program.record.unrolled.append(failure)
     program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)
-    program.compile(traced, whole=bool(cheap) or trace.recorded)
+    program.compile(traced, whole=trace.recorded)
     recurrence.compiled(program.path, (trace.reason, where))
-    known[:] = [*(p for p in known if p not in outdated and p not in cheap), program]
+    known[:] = [*(p for p in known if p not in outdated), program]
     stamp = trie.tick()
     for step in program.path:
         step.stamp = stamp

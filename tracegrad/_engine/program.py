@@ -113,7 +113,10 @@ class Program:
                 pulled[depth] = pulled.get(depth, 0) | 1 << i
         units, unrolled = rolling.rolled(self.run_nodes, self.spec, self.live, pulled, fenced)
         if any(unit.kind == LOOP for unit in units):
-            self.units = region.grouped(units, fenced)
+            try:
+                self.units = region.grouped(units, fenced)
+            except Exception as error:  # as in `rolled`
+                unrolled.append(f"all loops: {type(error).__name__} when they were grouped: {error}")
         return unrolled
 
     def through(self, traversed: frozenset[int], roots: Collection[int]) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracegrad import _dtype
-from tracegrad._engine import trace
+from tracegrad._engine import credit, trace
 from tracegrad._engine.value import aval, concrete
 from tracegrad._handle import Handle, tensor_of, want_grad
 from tracegrad.autograd._api import grad
@@ -90,12 +90,13 @@ def gradcheck(
     try:
         given = _tuple(inputs)
         moved = _differentiable_inputs(given)
-        numerical = _numerical(func, given, moved, eps)
-        if check_backward_ad:
-            _check_backward(func, given, moved, numerical, atol, rtol, nondet_tol, check_grad_dtypes,
-                            check_batched_grad)  # fmt: skip
-        if check_forward_ad:
-            _check_forward(func, given, moved, numerical, atol, rtol)
+        with credit.unlimited():
+            numerical = _numerical(func, given, moved, eps)
+            if check_backward_ad:
+                _check_backward(func, given, moved, numerical, atol, rtol, nondet_tol, check_grad_dtypes,
+                                check_batched_grad)  # fmt: skip
+            if check_forward_ad:
+                _check_forward(func, given, moved, numerical, atol, rtol)
     except GradcheckError:
         if raise_exception:
             raise

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import tracegrad
 from tracegrad import _working_memory
 from tracegrad._config import config
 

@@ -4,8 +4,8 @@ XLA asks ``malloc`` for a program's working memory at each run, and gives it bac
 that glibc takes from the system each time: it comes a page at a time, by a fault that finds 4 KiB and fills them with
 zeros. A training step of a small ResNet works in 60 MB, so that was 15,000 faults, and a quarter of its time. So when a
 program is compiled that needs such a block, glibc is told to hold on to blocks of this size, up to ``TRACEGRAD_KEEP``,
-where that is set: these are settings of the whole process, and a GPT step, whose threads ask for many small blocks, took
-20 % longer with one arena.
+where that is set: these are settings of the whole process, and a GPT step, whose threads ask for many blocks, took 20 %
+longer with one arena.
 
 NOTE [One arena] Threads other than the first have arenas of their own in glibc, which cannot hold such a block at all,
 and XLA runs programs in threads of its own. So there is to be one arena, from before these threads begin.

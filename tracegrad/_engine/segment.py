@@ -116,15 +116,13 @@ class Segment:
     def residuals_of(self, traversed: frozenset[int]) -> list[Any]:
         """Return the residuals of these nodes and their regions, in order: values of leaves, and arrays."""
         program = self.program
-        through = {unit.depth for unit in program.through_kept(traversed)}
+        through = {unit.depth for unit in program.through_kept(traversed)} if program.regions else traversed
         kinds = zip(program.residual_depths(), program.residual_places, self.residuals)
         return [a for depth, (kind, _), a in kinds if depth in through and kind != CONSTANT]
 
     def is_whole(self, roots: tuple[int, ...], targets: frozenset[int] | None) -> bool:
         """Whether a backward goes through each region (`region.py`) as a whole or not at all, and stops in none."""
         program = self.program
-        if not program.regions:
-            return True
         traversed, ends = self.traversal(roots, targets)
         for region in program.regions:
             inside = traversed & region.depths

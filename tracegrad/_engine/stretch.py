@@ -48,9 +48,7 @@ class Stretch:
         self.count = len(trips)
         self.columns = [[node.depth for node in column] for column in zip(*self.nodes)]  # depths, by step and trip
         self.depth = self.nodes[0][0].depth
-        self.depths = frozenset(d for column in self.columns for d in column)
         self.slots = [[s for n in nodes for s in range(n.slot, n.end)] for nodes in self.nodes]
-        self.makers = [i for i, n in enumerate(self.nodes[0]) for _ in range(n.slot, n.end)]  # value -> its column
         self.index = {slot: (t, k) for t, slots in enumerate(self.slots) for k, slot in enumerate(slots)}
         self.carried: dict[int, Carried] = {}
         self.invariant: dict[int, None] = {}
@@ -155,7 +153,7 @@ class Stretch:
     @property
     def weight(self) -> int:
         """How many recorded operations it has."""
-        return len(self.depths)
+        return self.count * len(self.columns)
 
     @property
     def inputs(self) -> tuple[Any, ...]:

@@ -274,7 +274,8 @@ class Sweep(Cutting):
             _, _, segment = heapq.heappop(self.heap)
             waiting = self.segments.pop(segment)
             inline = segment.program.inline and scope.current() is not None
-            whole = self.create_graph or segment.is_whole(tuple(sorted(waiting)), self._segment_targets(segment))
+            whole = self.create_graph or not segment.program.regions or segment.is_whole(
+                tuple(sorted(waiting)), self._segment_targets(segment))  # fmt: skip
             if self.create_graph or inline or not whole:
                 with nullcontext() if self.create_graph else no_grad():
                     self._expand_segment(segment, waiting, not (whole or self.retain))

@@ -69,3 +69,23 @@ def test_what_compile_records_is_compiled_whole() -> None:
         for _ in range(3):
             assert function(x).sum().item() == 2 * n
     assert not any(r.cheap for r in report.totals.records if "compiled function ended" in r.reason)
+
+
+def test_another_program_of_a_cheap_trace_is_cheap_even_with_credit_again() -> None:
+    def kept(rows: int, keep: bool) -> list[Any]:
+        y = torch.ones(rows, 2) * 3
+        z = y.sum()
+        if not keep:
+            del y
+        torch.synchronize()
+        return [z] if not keep else [z, y]
+
+    for n in range(1, 4):
+        kept(n, False)
+    for n in (1, 2):
+        kept(n, False)  # which gives the credit back
+    before = report.totals.compiled
+    kept(3, True)
+    kept(1, True)
+    assert report.totals.compiled == before + 2
+    assert cheap() == [False, False, True, True, False]

@@ -4,9 +4,10 @@ NOTE [Credit] A program whose trace never comes again is not worth what XLA spen
 flushed has credit for a few whole compiles, and gets it back for every program that was run some times. Where it has
 none, programs are compiled with the options that JAX's own tests have (``jax_disable_most_optimizations``): on a CPU
 they are compiled in about half the time, and run at up to 1.5 times the time. They also round differently in the last
-bit. So a program stays what it is: compiled once more, whole, when it turns out to be run often, it would train another
-model with the same seed. Therefore the credit is large, and whoever compares bits (`gradcheck`) has all programs
-compiled whole (`unlimited`). On other platforms nothing was measured, and all are compiled whole.
+bit. So a program stays what it is, and so does every other program of its trace (for other live values, or for leaves
+that lie elsewhere): compiled whole when it turns out to be run often, it would train another model with the same seed.
+Therefore the credit is large, and whoever compares bits (`gradcheck`) has all programs compiled whole (`unlimited`). On
+other platforms nothing was measured, and all are compiled whole.
 """
 
 from __future__ import annotations

@@ -253,7 +253,10 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
         program.record.unrolled.append(failure)
     program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)
-    program.compile(traced, whole=trace.recorded)
+    if trace.recorded:
+        program.compile(traced, whole=True)
+    else:
+        program.compile(traced, whole=not known[0].record.cheap if known else None)
     recurrence.compiled(program.path, (trace.reason, where))
     known[:] = [*(p for p in known if p not in outdated), program]
     stamp = trie.tick()

@@ -383,8 +383,8 @@ class Program:
         self.record.trace_seconds += time.perf_counter() - start
         return traced
 
-    def compile(self, traced: Any, whole: bool = False) -> None:
-        """Lower and compile what `trace` returned, ``whole`` or as there is credit."""
+    def compile(self, traced: Any, whole: bool | None = None) -> None:
+        """Lower and compile what `trace` returned, ``whole`` or cheaply, or as there is credit."""
         _disk.open_once()
         start = time.perf_counter()
         notice = threading.Timer(config.slow_compile, self._say_slow)
@@ -394,7 +394,9 @@ class Program:
             with jax_state.tracing(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
                 warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-                self.record.cheap = self._on_cpu and not whole and not credit.grant(self.record)
+                if whole is None:
+                    whole = not self._on_cpu or credit.grant(self.record)
+                self.record.cheap = not whole
                 compiled = traced.lower().compile(credit.OPTIONS if self.record.cheap else None)
         finally:
             notice.cancel()

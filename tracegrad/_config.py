@@ -16,7 +16,7 @@ class Config:
     #: ``TRACEGRAD_CHECK``: whether elements are checked (indices, divisors, ...), 1, or errors go unnoticed, 0.
     check: bool = True
     #: ``TRACEGRAD_KEEP``: up to how many MiB of working memory a program on a CPU keeps between its runs.
-    keep: int = 0
+    keep: int = 64
     #: ``TRACEGRAD_LOG``: comma-separated topics that are printed as they happen. Known: ``programs``.
     log: frozenset[str] = frozenset()
     #: ``TRACEGRAD_MAX_PENDING``: a pending trace is flushed when it has this many operations.

@@ -99,11 +99,15 @@ class _Refs(list["weakref.ref[Any]"]):
 
     limit = 8
 
+    def drop_dead(self, more: int) -> None:
+        """Drop the dead, and have room for so many more, and as many as there are, before that is done again."""
+        self[:] = [r for r in self if r() is not None]
+        self.limit = 2 * len(self) + 8 + more
+
     def add(self, thing: Any) -> None:
         """Enter ``thing``."""
         if len(self) >= self.limit:
-            self[:] = [r for r in self if r() is not None]
-            self.limit = 2 * len(self) + 8
+            self.drop_dead(0)
         self.append(weakref.ref(thing))
 
 
@@ -226,7 +230,11 @@ def as_parts(views: Sequence[Tensor], input: Tensor, how: Sequence[tuple[Step, A
     quiet = None if mode.grad else INFERENCE if mode.inference else NO_GRAD
     if keeps is None:
         keeps = input
-    refs = storage.views = _Refs(r for r in storage.views if r() is not None)
+    refs = storage.views
+    if not refs:
+        refs = storage.views = _Refs()
+    elif len(refs) + len(views) > refs.limit:
+        refs.drop_dead(len(views))
     for view, (step, whence) in zip(views, how):
         view._steps = (*before, step)
         view._keeps = keeps
@@ -234,7 +242,6 @@ def as_parts(views: Sequence[Tensor], input: Tensor, how: Sequence[tuple[Step, A
         view._strided = True
         view._made = quiet or whence or input._made
         refs.append(weakref.ref(view))
-    refs.limit = 2 * len(refs)
 
 
 def alias(tensor: Tensor, counted: bool = True) -> Tensor:

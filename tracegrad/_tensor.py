@@ -344,7 +344,7 @@ class Tensor(Conversions):
     @property
     def T(self) -> Tensor:
         """The tensor with its dimensions reversed."""
-        return shape.permute(self, tuple(range(self.ndim - 1, -1, -1)))
+        return shape.reverse(self)
 
     @property
     def mT(self) -> Tensor:

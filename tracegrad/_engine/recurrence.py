@@ -162,7 +162,7 @@ def _forget_whole(path: Sequence[Node], place: Hashable, threshold: int) -> None
         if node.kind == OP and (_class(node), *_ops_before(node.parent)) == place:
             assert node.parent is not None
             if node.parent.weight >= threshold:
-                node.parent.kids.pop(node.key, None)
+                node.parent.forget(node.key)
                 return
 
 

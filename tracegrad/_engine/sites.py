@@ -79,7 +79,7 @@ def is_changing(rule: Any, params: Any, numbers: tuple[Any, ...], node: Node) ->
     elif not site.changing and site.numbers != numbers:
         site.changing = True
         for parent, key in site.static:
-            parent.kids.pop(key, None)
+            parent.forget(key)
         site.static.clear()
     return site.changing, site
 

@@ -32,6 +32,7 @@ class Shadow:
     """Stands where a trace's node does when no look-up may hit: the trace is closed, or flushes after every op."""
 
     __slots__ = ("kids", "real")
+    next: Node | None = None
 
     def __init__(self, real: Node):
         self.kids: dict[Any, Node] = {}
@@ -139,9 +140,12 @@ def unary(rule: Rule, fn: Any, input: Tensor) -> Any:
         raise _not_a_tensor(input) from None
     slot = v.slot if v.trace is trace else enter(trace, v)
     node = trace.node
-    kid = node.kids.get((fn, slot))
-    if kid is None:
-        return miss(rule, (fn,), (input,), fn)
+    kid = node.next
+    if kid is None or kid.a is not slot or kid.fn is not fn or kid.b is not None:
+        kid = node.kids.get((fn, slot))
+        if kid is None:
+            return miss(rule, (fn,), (input,), fn)
+        node.next = kid
     value = Value()
     value.trace = trace
     value.slot = kid.slot
@@ -170,9 +174,12 @@ def binary(rule: Rule, fn: Any, a: Any, b: Any) -> Any:
     slot_a = va.slot if va.trace is trace else enter(trace, va)
     slot_b = vb.slot if vb.trace is trace else enter(trace, vb)
     node = trace.node
-    kid = node.kids.get((fn, slot_a, slot_b))
-    if kid is None:
-        return miss(rule, (fn,), (a, b), fn)
+    kid = node.next
+    if kid is None or kid.a is not slot_a or kid.b is not slot_b or kid.fn is not fn:
+        kid = node.kids.get((fn, slot_a, slot_b))
+        if kid is None:
+            return miss(rule, (fn,), (a, b), fn)
+        node.next = kid
     value = Value()
     value.trace = trace
     value.slot = kid.slot
@@ -211,14 +218,17 @@ def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
             continue
         key.append(v.slot if v.trace is trace else enter(trace, v))
     node = trace.node
-    kid = node.kids.get(tuple(key))
-    if kid is None:
-        if not numbers:
-            return miss(rule, params, operands)
-        kid = node.kids.get(_changing_key(key))
+    kid = node.next
+    found = tuple(key)
+    if kid is None or kid.key != found and not (numbers and kid.numbers and kid.key == _changing_key(key)):
+        kid = node.kids.get(found)
+        if kid is None and numbers:
+            kid = node.kids.get(_changing_key(key))
         if kid is None:
             return miss(rule, params, operands)
-    if not kid.single or kid.numbers:
+        node.next = kid
+    inputs = kid.numbers
+    if not kid.single or len(inputs) > 1 or inputs and kid.lowering.renews:  # type: ignore[union-attr]
         tensors = commit(trace, node, kid, operands)
         return record(rule, params, *operands) if tensors is None else tensors
     value = Value()
@@ -228,6 +238,16 @@ def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
     value.array = value.source = None
     tensor = _new(_Tensor)
     tensor._value = value
+    if inputs:
+        operand, is_float, index = inputs[0]
+        number = operands[operand]
+        if type(number) is Input:
+            number = number.value
+        if trace.node is node:
+            if is_float:
+                trace.floats[index] = number
+            else:
+                trace.ints[index] = number
     if trace.node is node:
         trace.values[kid.slot] = value
         trace.node = kid
@@ -250,7 +270,11 @@ def enter(trace: Trace, value: Value) -> int:
         return -1
     while True:
         node = trace.node
-        kid = node.kids.get(value.spec)
+        kid = node.next
+        if kid is None or kid.key is not value.spec:
+            kid = node.kids.get(value.spec)
+            if kid is not None:
+                node.next = kid
         after: Node | Shadow | None = kid
         if kid is None:
             if trace.closed:
@@ -284,7 +308,7 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
         into[index] = x.value if type(x) is Input else x
     fresh: dict[int, Value] = {}
     tensors = []
-    for slot, spec in enumerate(kid.specs, kid.slot):
+    for slot, spec in zip(kid.slots, kid.specs):
         value = Value()
         value.trace = trace
         value.slot = slot
@@ -414,6 +438,8 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     kid = op_node(node, tuple(key), prepared, described, values, key)
     kid.rule, kid.params = rule, params
     kid.where = where
+    if type(key[1]) is int:  # a short key
+        kid.fn, kid.a, kid.b = key if len(key) == 3 else (*key, None)
     if site is not None and not changing:
         site.static.append((node, tuple(key)))
     return node.kids.setdefault(tuple(key), kid)
@@ -588,7 +614,7 @@ def _plain(x: Any) -> Any:
 
 
 def _changing_key(key: list[Any]) -> tuple[Any, ...]:
-    return tuple(k[0] if type(k) is tuple and len(k) == 2 and k[0] in (int, float) else k for k in key)
+    return tuple([k[0] if type(k) is tuple and len(k) == 2 and (k[0] is int or k[0] is float) else k for k in key])
 
 
 def _not_a_tensor(x: Any) -> TypeError:

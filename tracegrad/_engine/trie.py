@@ -1,7 +1,8 @@
 """The trie of all traces of this process: a node is "after this exact history, this op on these slots".
 
-Recording looks up ``node.kids[key]``. The path from the root to a node is a whole trace, so what was found out
-about it once (avals, which outputs want gradients, compiled programs) hangs on its nodes for ever after.
+Recording looks up ``node.kids[key]``, after a look at ``node.next``, see NOTE [What came last]. The path from the root
+to a node is a whole trace, so what was found out about it once (avals, which outputs want gradients, compiled programs)
+hangs on its nodes for ever after.
 """
 
 from __future__ import annotations
@@ -45,30 +46,48 @@ def mode(grad: bool, inference: bool = False) -> Mode:
     return _modes.setdefault(key, Mode(*key)) if found is None else found
 
 
-class Node:
-    """One recorded step and everything that is known of it. Shared by every trace that has this history."""
+class _Step:
+    """What recording reads of a node in a hit, see NOTE [What came last]: a base's slots come first in memory."""
 
-    __slots__ = (
-        "parent", "key", "kids", "kind", "mode", "depth", "slot", "spec", "specs", "end", "single",
-        "rule", "params", "lowering", "inputs", "numbers", "wanted", "floats", "ints", "leaves",
-        "where", "programs", "pull", "stamp", "real", "weight", "bound", "packed", "counts", "bodies", "known",
-    )  # fmt: skip
-    parent: Node | None
+    __slots__ = ("a", "b", "fn", "key", "kids", "lowering", "next", "numbers", "real", "single", "slot", "spec")
+    a: Any  # the slots in a short key (of an op with no params and at most two operands, both tensors), else None
+    b: Any
+    fn: Any  # the function in a short key, else None
     key: Any
     kids: dict[Any, Node]
+    lowering: Lowering | None
+    next: Node | None  # the kid that the last trace went on to
+    numbers: tuple[tuple[int, bool, int], ...]  # (operand, is float, index) of each number that is an input
+    real: Node  # itself; an immediate trace's node has the trie's own node here
+    single: bool  # one tensor comes back rather than a tuple
+    slot: int  # the first output's slot
+    spec: Spec  # the first output's spec
+
+
+class Node(_Step):
+    """One recorded step and everything that is known of it. Shared by every trace that has this history.
+
+    NOTE [What came last] A trace mostly goes on as the last one did. So recording looks first whether ``next`` is what
+    it wants. Slots are compared by identity, which says the same wherever it says yes: all values that a node made have
+    the node's own int objects. A look-up in ``kids`` hashes, and touches the dict's and the key's memory too: when a
+    program has run since, little of a long trace is left in the processor's cache.
+    """
+
+    __slots__ = (
+        "parent", "kind", "mode", "depth", "slots", "specs", "end", "rule", "params", "inputs", "wanted", "floats",
+        "ints", "leaves", "where", "programs", "pull", "stamp", "weight", "bound", "packed", "counts", "bodies",
+        "known",
+    )  # fmt: skip
+    parent: Node | None
     kind: int
     mode: Mode
     depth: int  # index in the path
-    slot: int  # the first output's slot
-    spec: Spec  # the first output's spec
+    slots: tuple[int, ...]  # the outputs' slots
     specs: tuple[Spec, ...]  # the outputs' specs
     end: int  # slots in use after this node
-    single: bool  # one tensor comes back rather than a tuple
     rule: Rule | None
     params: tuple[Any, ...]
-    lowering: Lowering | None
     inputs: tuple[Any, ...]  # per operand: a slot, ("f", index) / ("i", index) of an input number, ("c", number)
-    numbers: tuple[tuple[int, bool, int], ...]  # (operand, is float, index) of each number that is an input
     wanted: tuple[int, ...]  # operands whose gradient is wanted
     floats: int  # float inputs in use after this node
     ints: int  # int inputs in use after this node
@@ -77,7 +96,6 @@ class Node:
     programs: list[Program] | None  # compiled for traces that were flushed here
     pull: Pull | None  # what a BACKWARD node differentiates
     stamp: int  # flush counter when a trace last ended here
-    real: Node  # itself; an immediate trace's node has the trie's own node here
     packed: Any  # the input numbers of the last trace that ended here, and their arrays, or None
     counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
     bodies: dict[tuple[int, ...], Body] | None  # of a scope that ended here, by the slots that were its outputs
@@ -90,11 +108,12 @@ class Node:
         self.parent = parent
         self.key = key
         self.kids = {}
+        self.next = self.fn = self.a = self.b = None
         self.kind = kind
         self.mode = mode
         self.depth = parent.depth + 1 if parent else -1
         self.slot = self.end = parent.end if parent else 0
-        self.specs = ()
+        self.slots = self.specs = ()
         self.single = True
         self.rule = None
         self.params = ()
@@ -121,6 +140,12 @@ class Node:
         if specs:
             self.spec = specs[0]
         self.end = self.slot + len(specs)
+        self.slots = (self.slot, *range(self.slot + 1, self.end)) if specs else ()
+
+    def forget(self, key: Any) -> None:
+        """Drop the kid of ``key``, if there is one."""
+        self.kids.pop(key, None)
+        self.next = None
 
     def reads(self) -> set[int]:
         """Return the slots whose arrays it needs."""
@@ -201,7 +226,7 @@ def prune() -> None:
     for node in order:
         for key, kid in list(node.kids.items()):
             if latest[id(kid)] < threshold or (latest[id(kid)] == threshold == 0):
-                del node.kids[key]
+                node.forget(key)
     _count = 0
     stack = list(_roots.values())
     while stack:
@@ -215,5 +240,5 @@ def clear() -> None:
     global _count
     for node in _roots.values():
         node.kids.clear()
-        node.programs = None
+        node.next = node.programs = None
     _count = len(_roots)

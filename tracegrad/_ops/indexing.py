@@ -74,6 +74,10 @@ def getitem(input: Tensor, index: Any) -> Tensor:
                 check_host(on_host, shape)
             return made
         index = as_tuple(index)
+    elif len(index) == 2 and type(index[1]) is int and type(index[0]) is slice and index[0] == _ALL:  # such as x[:, t]
+        shape = input._value.spec.aval.shape
+        if len(shape) > 1 and 0 <= index[1] < shape[1]:
+            return _basic(input, _COLUMN, index[1:], True)
     plan, starts, gathered, strided = resolve(input, index)
     if not gathered:
         return _basic(input, plan, starts, strided)
@@ -87,6 +91,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 
 _FIRST = (_SELECT,)
 _ROW = (_FIRST,)
+_ALL = slice(None)
+_COLUMN = (_WHOLE, _SELECT)
 _ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
              "0-dim tensor to a number")
 
@@ -103,8 +109,8 @@ def _length(start: int, stop: int, step: int) -> int:
 
 def _basic(input: Tensor, plan: tuple[Any, ...], starts: tuple[Any, ...], strided: bool) -> Tensor:
     """Record a basic index; ``starts`` has one number, or 0-dim tensor, per select and slice of ``plan``."""
-    made = record(take, (plan,), input, *starts)
-    return as_view(made, input, (take, (plan,), starts, False), strided)
+    params = (plan,)
+    return as_view(record(take, params, input, *starts), input, (take, params, starts, False), strided)
 
 
 def take(x: Aval, *rest: Any) -> Lowering:

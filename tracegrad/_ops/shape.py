@@ -296,6 +296,15 @@ def permute(input: Tensor, *dims: Any, **keyword: Any) -> Tensor:
     return viewed(_permute, (sizes(dims, name="dims"),), input, True)
 
 
+def reverse(input: Tensor) -> Tensor:
+    """Return a view of ``input`` with its dims in reversed order."""
+    ndim = len(input._value.spec.aval.shape)
+    return viewed(_permute, _SWAPPED if ndim == 2 else (tuple(range(ndim - 1, -1, -1)),), input, True)
+
+
+_SWAPPED = ((1, 0),)
+
+
 def _permute(x: Aval, order: tuple[int, ...]) -> Lowering:
     if len(order) != x.ndim:
         raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not match the length of "

@@ -21,6 +21,7 @@ from tracegrad import _device, _dtype
 from tracegrad._engine import checks, jax_state, recurrence, sites, trie
 from tracegrad._engine.collection import collection_paused as collection_paused
 from tracegrad._engine.growing import op_node
+from tracegrad._engine.numbers import changing_key, not_a_tensor, number_key, plain
 from tracegrad._engine.op import Rule, number_token, prepare
 from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
 from tracegrad._engine.value import Aval, Input, Number, Part, Piece, Spec, Value, Variable, aval, concrete
@@ -137,7 +138,7 @@ def unary(rule: Rule, fn: Any, input: Tensor) -> Any:
     try:
         v = input._value
     except AttributeError:
-        raise _not_a_tensor(input) from None
+        raise not_a_tensor(input) from None
     slot = v.slot if v.trace is trace else enter(trace, v)
     node = trace.node
     kid = node.next
@@ -214,16 +215,16 @@ def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
             if kind is np.ndarray and any(isinstance(y, _Tensor) for y in operands):
                 return record(rule, params, *map(_adopted, operands))
             numbers = True
-            key.append(_number_key(x))
+            key.append(number_key(x))
             continue
         key.append(v.slot if v.trace is trace else enter(trace, v))
     node = trace.node
     kid = node.next
     found = tuple(key)
-    if kid is None or kid.key != found and not (numbers and kid.numbers and kid.key == _changing_key(key)):
+    if kid is None or kid.key != found and not (numbers and kid.numbers and kid.key == changing_key(key)):
         kid = node.kids.get(found)
         if kid is None and numbers:
-            kid = node.kids.get(_changing_key(key))
+            kid = node.kids.get(changing_key(key))
         if kid is None:
             return miss(rule, params, operands)
         node.next = kid
@@ -349,7 +350,7 @@ def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: 
                 for x in operands:
                     value = getattr(x, "_value", None)
                     if value is None:
-                        slots.append(_number_key(x))
+                        slots.append(number_key(x))
                     else:
                         slots.append(value.slot if value.trace is trace else enter(trace, value))
                 if trace.closed:
@@ -378,7 +379,7 @@ def miss(rule: Rule, params: tuple[Any, ...], operands: tuple[Any, ...], short: 
 
 
 def _find(node: Node, key: list[Any]) -> Node | None:
-    return node.kids.get(tuple(key)) or node.kids.get(_changing_key(key))
+    return node.kids.get(tuple(key)) or node.kids.get(changing_key(key))
 
 
 def open_trace(operands: tuple[Any, ...] = ()) -> Trace:
@@ -416,14 +417,14 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
                               for v in values):  # fmt: skip
         _flush(trace, "a new variable is used")
         return None
-    numbers = tuple(_number_key(x) for x in operands if not hasattr(x, "_value"))
+    numbers = tuple(number_key(x) for x in operands if not hasattr(x, "_value"))
     changing, site = False, None
     if numbers:
         changing = any(type(x) is Input for x in operands)
         if not changing and any(type(n) is tuple and n[0] in (int, float) for n in numbers):
             changing, site = sites.is_changing(rule, params, numbers, node)
         if changing:
-            key = list(_changing_key(key))
+            key = list(changing_key(key))
     described: list[Aval | Number] = []
     for x, v in zip(operands, values):
         if v is not None:
@@ -431,7 +432,7 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
         else:
             number = x.value if type(x) is Input else x
             if type(number) not in (bool, int, float, complex):
-                number = _plain(number)
+                number = plain(number)
             kind = type(number)
             described.append(Number(kind, None if changing and kind in (int, float) else number))
     prepared = prepare(rule, params, described)
@@ -583,17 +584,6 @@ def to_device(array: np.ndarray[Any, Any], of: Aval) -> Any:
         return jax.device_put(array, _device.to_jax(of.device))
 
 
-def _number_key(x: Any) -> Any:
-    kind = type(x)
-    if kind is Input:
-        return type(x.value)
-    if kind is float or kind is int or kind is bool or kind is complex:
-        if kind is int and not -(2**63) <= x < 2**64:
-            raise OverflowError("int too big to convert")
-        return (kind, x) if x and x == x else number_token(x)
-    return _number_key(_plain(x))
-
-
 def _adopted(x: Any) -> Any:
     """Return a NumPy array as a tensor with a copy of its elements, everything else as it is."""
     if type(x) is not np.ndarray:
@@ -601,21 +591,3 @@ def _adopted(x: Any) -> Any:
     tensor = _new(_Tensor)
     tensor._value = new_value(np.array(x), aval(x.shape, _dtype.from_np(x.dtype)))
     return tensor
-
-
-def _plain(x: Any) -> Any:
-    """Return a NumPy scalar as the Python number that it stands for."""
-    if isinstance(x, np.generic) and isinstance(x.item(), (bool, int, float, complex)):
-        return x.item()
-    if isinstance(x, (bool, int, float, complex)):  # a subclass, such as an IntEnum
-        kinds: tuple[Any, ...] = (bool, int, float, complex)
-        return next(kind for kind in kinds if isinstance(x, kind))(x)
-    raise _not_a_tensor(x)
-
-
-def _changing_key(key: list[Any]) -> tuple[Any, ...]:
-    return tuple([k[0] if type(k) is tuple and len(k) == 2 and (k[0] is int or k[0] is float) else k for k in key])
-
-
-def _not_a_tensor(x: Any) -> TypeError:
-    return TypeError(f"expected Tensor as element, but got {type(x).__name__}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracegrad._device import Device
 from tracegrad._dtype import DType
-from tracegrad._engine import retaining, trace
+from tracegrad._engine import marking, retaining, trace
 from tracegrad._engine.value import Aval, Value, Variable, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import inference_mode, no_grad
@@ -297,7 +297,7 @@ def share(tensor: Tensor, source: Tensor) -> None:
     value = made._value
     if tensor._value.spec.wants:
         if isinstance(tensor._value.source, Variable):
-            value = trace.mark_variable(value, tensor._value.source, again=True)
+            value = marking.mark_variable(value, tensor._value.source, again=True)
         else:
             value = _overwritten(tensor, value, passes=True)
     if old is not None and not tensor._steps:
@@ -328,7 +328,7 @@ def want_grad(tensor: Tensor, wants: bool = True) -> None:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if tensor._variable is None:
             tensor._variable = Variable(tensor)
-        tensor._value = trace.mark_variable(value, tensor._variable)
+        tensor._value = marking.mark_variable(value, tensor._variable)
         return
     if not tensor.is_leaf:
         raise RuntimeError(
@@ -507,7 +507,7 @@ def _remade(storage: Storage, base: Value, written: tuple[Step, ...]) -> list[tu
         with context:
             value = _replay(source, view._steps)._value
         if old.spec.wants and not value.spec.wants and isinstance(old.source, Variable):
-            value = trace.mark_variable(value, old.source, again=True)
+            value = marking.mark_variable(value, old.source, again=True)
         changes.append((view, value))
     return changes
 
@@ -542,9 +542,9 @@ def _replacement(tensor: Tensor, value: Value) -> Value:
     if old.spec is value.spec and not old.spec.wants:
         return value
     if old.spec.inference is not value.spec.inference:
-        value = trace.mark_inference(value, old.spec.inference)
+        value = marking.mark_inference(value, old.spec.inference)
     if old.spec.wants and isinstance(old.source, Variable):
-        return trace.mark_variable(value if not value.spec.wants else constant(value), old.source, again=True)
+        return marking.mark_variable(value if not value.spec.wants else constant(value), old.source, again=True)
     if old.spec.wants and not value.spec.wants:
         # Written without a history: under `no_grad` the old one stays, else gradients end here.
         return _overwritten(tensor, value, passes=not trace.state.mode.grad)
@@ -555,9 +555,9 @@ def _under(tensor: Tensor, value: Value) -> Value:
     """Return ``value``, which has no history, as new elements for ``tensor`` at its place on the tape."""
     old = tensor._value
     if old.spec.inference is not value.spec.inference:
-        value = trace.mark_inference(value, old.spec.inference)
+        value = marking.mark_inference(value, old.spec.inference)
     if old.spec.wants and isinstance(old.source, Variable):
-        return trace.mark_variable(value, old.source, again=True)
+        return marking.mark_variable(value, old.source, again=True)
     return _overwritten(tensor, value, passes=True) if old.spec.wants else value
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tracegrad._dtype import int64
-from tracegrad._engine import tape, trace
+from tracegrad._engine import marking, tape, trace
 from tracegrad._engine.checks import Check
 from tracegrad._engine.derived import derived
 from tracegrad._engine.op import Lowering
@@ -176,7 +176,7 @@ class Scope(Trace):
             for (tensor, old), result in zip(found, results):
                 value = result._value
                 if old.spec.wants and isinstance(old.source, Variable):
-                    value = trace.mark_variable(value, old.source, again=True)
+                    value = marking.mark_variable(value, old.source, again=True)
                 tensor._value = value
 
     def release(self) -> None:

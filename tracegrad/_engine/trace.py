@@ -23,7 +23,7 @@ from tracegrad._engine.collection import collection_paused as collection_paused
 from tracegrad._engine.growing import op_node
 from tracegrad._engine.numbers import changing_key, not_a_tensor, number_key, plain
 from tracegrad._engine.op import Rule, number_token, prepare
-from tracegrad._engine.trie import LEAF, OP, VARIABLE, Mode, Node
+from tracegrad._engine.trie import LEAF, OP, Mode, Node
 from tracegrad._engine.value import Aval, Input, Number, Part, Piece, Spec, Value, Variable, aval, concrete
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def unary(rule: Rule, fn: Any, input: Tensor) -> Any:
 def binary(rule: Rule, fn: Any, a: Any, b: Any) -> Any:
     """Record an op of two operands: ``rule(a, b, fn)`` says how it runs. ``fn`` alone is its key."""
     kind = type(b)
-    if kind is float or kind is int:  # cheaper than the exception below
-        return record(rule, (fn,), a, b)
+    if kind is float or kind is int:
+        return _with_number(rule, fn, a, b, kind)
     trace = state.trace
     try:
         va = a._value
@@ -193,6 +193,37 @@ def binary(rule: Rule, fn: Any, a: Any, b: Any) -> Any:
         trace.node = kid
         return tensor
     return binary(rule, fn, a, b)
+
+
+def _with_number(rule: Rule, fn: Any, a: Any, b: float, kind: type) -> Any:
+    """Record an op of a tensor and a Python number, of which some key names the type, as it does for `record`."""
+    trace = state.trace
+    try:
+        v = a._value
+    except AttributeError:
+        return record(rule, (fn,), a, b)
+    slot = v.slot if v.trace is trace else enter(trace, v)
+    node = trace.node
+    kid = node.next
+    if kid is None or kid.a is not slot or kid.fn is not fn or kid.b is not kind and kid.b != (kind, b):
+        return record(rule, (fn,), a, b)
+    value = Value()
+    value.trace = trace
+    value.slot = kid.slot
+    value.spec = kid.spec
+    value.array = value.source = None
+    tensor = _new(_Tensor)
+    tensor._value = value
+    if kid.b is kind and trace.node is node:
+        if kind is float:
+            trace.floats[kid.numbers[0][2]] = b
+        else:
+            trace.ints[kid.numbers[0][2]] = b  # type: ignore[assignment]
+    if trace.node is node:
+        trace.values[kid.slot] = value
+        trace.node = kid
+        return tensor
+    return _with_number(rule, fn, a, b, kind)
 
 
 def record(rule: Rule, params: tuple[Any, ...], *operands: Any) -> Any:
@@ -441,6 +472,8 @@ def _grow(trace: Trace, node: Node, rule: Rule, params: tuple[Any, ...], operand
     kid.where = where
     if type(key[1]) is int:  # a short key
         kid.fn, kid.a, kid.b = key if len(key) == 3 else (*key, None)
+    elif numbers and len(key) == 4 and len(params) == 1 and type(key[2]) is int:  # a tensor and a number
+        kid.fn, kid.a, kid.b = params[0], key[2], key[3]
     if site is not None and not changing:
         site.static.append((node, tuple(key)))
     return node.kids.setdefault(tuple(key), kid)
@@ -470,57 +503,12 @@ def _grow_leaf(node: Node, spec: Spec) -> Node:
     return node.kids.setdefault(spec, kid)
 
 
-def mark_variable(value: Value, variable: Any, again: bool = False) -> Value:
-    """Return ``value`` as a leaf of the tape that gradients of ``variable`` go to, ``again`` after a write to it."""
-    spec = value.spec
-    return _marked(value, spec.aval.inferred[1] if spec.inference else spec.aval.wanting, variable, again)
-
-
-def mark_inference(value: Value, inferred: bool) -> Value:
-    """Return ``value`` as one that was made in inference mode, or not in it."""
-    aval = value.spec.aval
-    return _marked(value, aval.inferred[0] if inferred else aval.plain, None, True)
-
-
 def new_value(array: Any, of: Aval) -> Value:
     """Return a value that holds ``array``, for a tensor that the user makes of it."""
     value = concrete(array, of)
     if state.mode.inference:
         value.spec = of.inferred[0]
     return value
-
-
-def _marked(value: Value, spec: Spec, source: Any, again: bool) -> Value:
-    if value.array is not None and not state.trace.recorded:
-        fresh = Value()
-        fresh.trace, fresh.slot, fresh.array = None, -1, value.array
-        fresh.spec, fresh.source = spec, source
-        return fresh
-    while True:
-        trace = state.trace
-        slot = value.slot if value.trace is trace else enter(trace, value)
-        node = trace.node
-        if trace.closed or value.array is not None and not trace.recorded:
-            return _marked(value, spec, source, again)
-        key = ("variable", slot, again or trace.has_backward, spec)
-        kid = node.real.kids.get(key)
-        if kid is not None:
-            kid.stamp = max(kid.stamp, 1)
-        else:
-            kid = Node(node.real, key, VARIABLE, node.real.mode)
-            kid.inputs = (slot,)
-            kid.give((spec,))
-            kid.where = sites.user_line()
-            kid = node.real.kids.setdefault(key, kid)
-        fresh = Value()
-        fresh.trace, fresh.slot, fresh.spec, fresh.array, fresh.source = trace, kid.slot, kid.spec, None, source
-        after = Shadow(kid) if trace.missing else kid
-        if trace.node is node:
-            trace.values[kid.slot] = fresh
-            trace.node = after
-            if trace.immediate:
-                _flush(trace, "eager()")
-            return fresh
 
 
 def set_mode(mode: Mode) -> None:

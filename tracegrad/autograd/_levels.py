@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from tracegrad._engine import tape, trace
+from tracegrad._engine import marking, tape, trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import SegmentOutput
 from tracegrad._engine.value import Aval, Level, Value
@@ -51,10 +51,10 @@ class Levels:
         if value.spec.wants:
             return alias(tensor)  # type: ignore[arg-type]
         if value.spec.inference:
-            value = trace.mark_inference(value, False)
+            value = marking.mark_inference(value, False)
         level = Level()
         self.own.add(level)
-        return tensor_of(trace.mark_variable(value, level))
+        return tensor_of(marking.mark_variable(value, level))
 
     def zeros(self, like: Tensor) -> Tensor:
         """Return zeros of the shape and dtype of ``like`` that gradients at this level go to."""

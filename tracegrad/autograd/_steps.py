@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tracegrad import _device, _dtype
-from tracegrad._engine import sites, tape, trace
+from tracegrad._engine import marking, sites, tape, trace
 from tracegrad._engine.flush import narrowing
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.segment import Segment, pull_rule
@@ -127,7 +127,7 @@ def revive(segment: Segment, slots: set[int]) -> dict[int, Tensor]:
         if slot not in leaves and program.spec(slot).wants:
             source = segment.sources.get(slot)
             if source is not None or program.producers[slot].kind == OP:
-                value = trace.mark_variable(value, source or segment.output(slot))
+                value = marking.mark_variable(value, source or segment.output(slot))
         handles[slot] = tensor_of(value)
     return handles
 
@@ -236,7 +236,7 @@ def _backward_node(parent: Node, key: Any, path: list[Node], traversed: frozense
 
 def output_of(segment: Segment, slot: int, saved: Value) -> Tensor:
     """Return what was saved of ``slot`` with its place on the tape."""
-    return tensor_of(trace.mark_variable(saved, segment.sources.get(slot) or segment.output(slot)))
+    return tensor_of(marking.mark_variable(saved, segment.sources.get(slot) or segment.output(slot)))
 
 
 def aval_of(array: Any) -> Aval:

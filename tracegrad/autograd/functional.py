@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from tracegrad._engine import trace
+from tracegrad._engine import marking, trace
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.value import Level
 from tracegrad._grad_mode import enable_grad, set_grad_enabled
@@ -314,7 +314,7 @@ def _tuple(given: Any, what: str, name: str) -> tuple[bool, tuple[Any, ...]]:
 
 
 def _variable(tensor: Any) -> Tensor:
-    return tensor_of(trace.mark_variable(constant(tensor._value), Level()))
+    return tensor_of(marking.mark_variable(constant(tensor._value), Level()))
 
 
 def _variables(tensors: Sequence[Any], create_graph: bool) -> list[Tensor]:

@@ -16,9 +16,7 @@ ones. So writing back a thousand parameters that a compiled function updates is 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import attrgetter, itemgetter
 from sys import getrefcount
@@ -258,74 +256,6 @@ def _calibrate() -> tuple[int, int, int, int]:
     values, counts = list(map(getrefcount, leaves)), list(map(getrefcount, arrays))
     del by_slot
     return values[0], counts[0], *Block((0, 1), (), [], None).counts(arrays)  # type: ignore[arg-type]
-
-
-# -- inside of programs ------------------------------------------------------------------------------------------------
-
-
-class _Slices(threading.local):
-    """What was cut of what, and joined of what, in the program that this thread traces."""
-
-    cuts: dict[int, tuple[Any, Any, int]] | None = None  # id of a slice -> it, of what, its start
-    joins: dict[tuple[int, ...], tuple[Any, Any]]  # ids of arrays -> the whole, and they
-
-
-_slices = _Slices()
-
-
-@contextmanager
-def recognised() -> Iterator[None]:
-    """Have `joined` find again what `cut` took apart: XLA would copy the elements, one slice after another."""
-    _slices.cuts, _slices.joins = {}, {}
-    try:
-        yield
-    finally:
-        _slices.cuts, _slices.joins = None, {}
-
-
-def cut(array: Any, shapes: Sequence[tuple[int, ...]], starts: Sequence[int] | None = None) -> list[Any]:
-    """Return the pieces of a flat array, by their shapes."""
-    pieces, start = [], 0
-    for i, shape in enumerate(shapes):
-        start = start if starts is None else starts[i]
-        end = start + int(np.prod(shape))
-        piece = array[start:end] if isinstance(array, np.ndarray) else jax.lax.slice(array, (start,), (end,))
-        piece = piece.reshape(shape)
-        if _slices.cuts is not None:
-            _slices.cuts[id(piece)] = piece, array, start
-        pieces.append(piece)
-        start = end
-    return pieces
-
-
-def whole(arrays: Sequence[Any]) -> Any:
-    """Return the flat array of which ``arrays`` are all pieces, in order; None where there is none."""
-    cuts = _slices.cuts
-    known = cuts.get(id(arrays[0])) if cuts else None
-    if cuts is None or known is None:
-        return None
-    _, flat, end = known
-    if end:
-        return None
-    for array in arrays:
-        known = cuts.get(id(array))
-        if known is None or known[1] is not flat or known[2] != end:
-            return None
-        end += array.size
-    return flat if end == flat.size else None
-
-
-def joined(arrays: Sequence[Any]) -> Any:
-    """Return the elements of several arrays as one flat array."""
-    found = whole(arrays)
-    if found is not None:
-        return found
-    if _slices.cuts is None:
-        return jnp.concatenate([a.reshape(-1) for a in arrays])
-    key = tuple(map(id, arrays))
-    if key not in _slices.joins:
-        _slices.joins[key] = jnp.concatenate([a.reshape(-1) for a in arrays]), arrays
-    return _slices.joins[key][0]
 
 
 _VALUE, _PART, _FLAT, _ARRAY = _calibrate()

@@ -16,7 +16,20 @@ import jax.numpy as jnp
 
 from tracegrad import _disk, _working_memory
 from tracegrad._config import config
-from tracegrad._engine import alike, blocks, checks, credit, jax_state, orders, region, report, rolling, tape, trie
+from tracegrad._engine import (
+    alike,
+    blocks,
+    checks,
+    credit,
+    jax_state,
+    layout,
+    orders,
+    region,
+    report,
+    rolling,
+    tape,
+    trie,
+)
 from tracegrad._engine.region import Region, Through, Way
 from tracegrad._engine.rows import Env, Numbers
 from tracegrad._engine.stretch import Stretch, Unit
@@ -272,7 +285,7 @@ class Program:
             return given
         leaves: list[Any] = [None] * len(self.leaf_slots)
         for block in self.blocks:
-            for i, piece in zip(block.positions, blocks.cut(given.pop(0), block.shapes, block.starts)):
+            for i, piece in zip(block.positions, layout.cut(given.pop(0), block.shapes, block.starts)):
                 leaves[i] = piece
         for i, array in zip(self.loose, given):
             leaves[i] = array
@@ -303,14 +316,14 @@ class Program:
         heirs, parts = self.heirs(), {}
         for block in self.blocks:
             if block.donated:
-                at = put(blocks.joined([env[heirs[i]] for i in block.positions]))[1]
+                at = put(layout.joined([env[heirs[i]] for i in block.positions]))[1]
                 for i, start, shape in zip(block.positions, block.starts, block.shapes):
                     parts[id(env[heirs[i]])] = PART, (at, start, shape)
         for i in sorted(self.lone):
             put(env[heirs[i]])
         self.places.update((slot, parts[id(env[slot])]) for slot in self.live if id(env.get(slot)) in parts)
         for group in self._spent():
-            at, start = put(blocks.joined([env[s] for s in group]))[1], 0
+            at, start = put(layout.joined([env[s] for s in group]))[1], 0
             for slot in group:
                 self.places[slot] = PIECE, (at, start, self.spec(slot).aval.shape)
                 start += self.spec(slot).aval.numel
@@ -375,7 +388,7 @@ class Program:
         numbers = bool(self.node.floats) + bool(self.node.ints)
         taken = [*(block.donated for block in self.blocks), *(i in self.lone for i in self.loose)]
         donate = tuple(numbers + n for n, donated in enumerate(taken) if donated)
-        with jax_state.tracing(), blocks.recognised():
+        with jax_state.tracing(), layout.recognised():
             jit = functools.partial(jax.jit, donate_argnums=donate, keep_unused=True)
             traced = jit(tracegrad_program).trace(*args)
             if self._on_cpu and orders.pays(traced):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tracegrad._engine import loop
+from tracegrad._engine import layout, loop
 from tracegrad._engine.checks import Found, Placed
 from tracegrad._engine.joints import Joint
 from tracegrad._engine.rows import Env, Numbers
@@ -74,7 +74,10 @@ class Region:
         places: list[tuple[int, int | None]] = []  # of each flow: the array, and its row there
 
         def run(way: Way | None, given: Sequence[Any], late: Sequence[loop.Late] = ()) -> tuple[list[Any], Any]:
-            inner = Env(zip(way.ends, given) if way else (), outer=env)
+            ends, turns = self._divided(way) if way else ((), [])
+            inner = Env(zip(ends, given), outer=env)
+            for i, (slots, stack) in enumerate(zip(turns, given[len(ends) :])):
+                inner.hold(self.depth, -1 - i, stack, slots)
             flows = way.flows if way else ()
             taps = {one.depth: (one, tap) for one, tap in zip(late, given[len(given) - len(late) :])}
             wanted = self._wanted(way) if way else None
@@ -102,26 +105,45 @@ class Region:
             _, (alone, stacks, wrong, _) = run(None, ())
         for way in ways[::-1]:
             late = [x for u in self.units if isinstance(u, Stretch) for x in loop.late(u, self._wanted(way), way.ends)]
-            given = [*(env[slot] for slot in way.ends), *(jnp.zeros(one.shape, one.dtype) for one in late)]
+            ends, turns = self._divided(way)
+            given = [*(env[slot] for slot in ends), *(env.stacked(env.segments(slots)) for slots in turns),
+                     *(jnp.zeros(one.shape, one.dtype) for one in late)]  # fmt: skip
             flows, pullback, (alone, stacks, wrong, others) = jax.vjp(
                 lambda *given, way=way, late=late: run(way, given, late), *given, has_aux=True)  # fmt: skip
-            linear[way] = _linear(way, flows, tuple(places), pullback, late, others)
+            linear[way] = _linear(way.ends, ends, turns, flows, tuple(places), pullback, late, others)
         env.update(alone)
         env.stacks.update(zip(keys, stacks))
         env.rows.update(rows)
         found += zip(wrong, placed)
         return linear
 
+    def _divided(self, way: Way) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+        """Return the ends of a way that are given alone, and those that are given as the rows of one array each.
+
+        These are what a loop takes in turn, such as the weights of its trips: their gradients come together too.
+        """
+        left = set(way.ends)
+        turns = []
+        for unit in self.units:
+            for slots in unit.per_trip if isinstance(unit, Stretch) else ():
+                if len(set(slots)) == len(slots) and left.issuperset(slots):
+                    left.difference_update(slots)
+                    turns.append(slots)
+        return tuple(slot for slot in way.ends if slot in left), turns
+
     def _wanted(self, way: Way) -> loop.Wanted:
         return {n.depth: n.wanted for n in self.nodes if n.depth in way.depths}
 
 
-def _linear(way: Way, outs: Sequence[Any], places: Sequence[tuple[int, int | None]], pullback: Any,
-            late: Sequence[loop.Late], others: Sequence[Any]) -> Linear:  # fmt: skip
+def _linear(slots: Sequence[int], ends: Sequence[int], turns: Sequence[tuple[int, ...]], outs: Sequence[Any],
+            places: Sequence[tuple[int, int | None]], pullback: Any, late: Sequence[loop.Late],
+            others: Sequence[Any]) -> Linear:  # fmt: skip
     """Return the pullback of a region as residuals and a function of them and of a cotangent, or None, for each flow.
 
     Args:
-        way: the way.
+        slots: whose gradients it returns.
+        ends: those of them that were given alone.
+        turns: those that were given as rows of arrays.
         outs: what was differentiated.
         places: for each flow, which of ``outs`` it is, or is a row of.
         pullback: JAX's, of ``outs``.
@@ -139,9 +161,12 @@ def _linear(way: Way, outs: Sequence[Any], places: Sequence[tuple[int, int | Non
         full = [_whole(part, *of) for part, of in zip(parts, avals)]
         pull, others = jax.tree_util.tree_unflatten(tree, arrays)
         gradients = list(pull(full))
-        for one, other, cotangent in zip(late, others, gradients[len(way.ends) :]):
-            gradients[way.ends.index(one.slot)] += one.gradient(other, cotangent)
-        return gradients[: len(way.ends)]
+        found = dict(zip(ends, gradients))
+        for rows, stack in zip(turns, gradients[len(ends) :]):
+            found.update((slot, layout.row(stack, i)) for i, slot in enumerate(rows))
+        for one, other, cotangent in zip(late, others, gradients[len(ends) + len(turns) :]):
+            found[one.slot] += one.gradient(other, cotangent)
+        return [found[slot] for slot in slots]
 
     return Linear(residuals, apply)
 

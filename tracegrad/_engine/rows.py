@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tracegrad._engine import layout
+
 
 class Rows(NamedTuple):
     """Rows ``first, first + step, ...`` of a stacked array: of the value ``which`` that a loop makes in each trip."""
@@ -110,6 +112,9 @@ class Env(dict[int, Any]):
         arrays = [self._rows(s) if isinstance(s, Rows) else self[s] for s in segments]
         if len(arrays) == 1 and isinstance(segments[0], Rows):
             return arrays[0]
+        found = None if any(isinstance(s, Rows) for s in segments) else layout.stacked(arrays)
+        if found is not None:
+            return found
         return lax.concatenate([a if isinstance(s, Rows) else lax.expand_dims(jnp.asarray(a), (0,))
                                 for s, a in zip(segments, arrays)], 0)  # fmt: skip
 

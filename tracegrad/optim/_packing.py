@@ -20,7 +20,8 @@ import numpy as np
 from tracegrad._device import Device
 from tracegrad._dtype import float32, float64
 from tracegrad._engine import trace
-from tracegrad._engine.blocks import FEWEST, SMALL, Pool, cut, joined, whole
+from tracegrad._engine.blocks import FEWEST, SMALL, Pool
+from tracegrad._engine.layout import cut, joined, whole
 from tracegrad._engine.value import Aval, Value, aval, bundle, concrete
 from tracegrad._handle import tensor_of
 

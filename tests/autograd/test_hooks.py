@@ -533,3 +533,37 @@ def test_a_step_with_hooks_and_a_function_is_one_program(compiled):
     step()
     torch.synchronize()
     assert report.totals.runs == runs + 1
+
+
+@pytest.mark.parametrize("read", ["", "a", "b", "ab", "abc"])
+def test_a_complete_leaf_has_its_hook_called_before_what_lies_further_back_wherever_flushes_were(read):
+    def program(torch, read=read):
+        log = []
+        w, v = (torch.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+        a = w.sin()
+        b = (a * 2) if "a" not in read else (a * (2 + 0 * len(a.tolist())))
+        c = b * v.exp() if "b" not in read else b * v.exp() * (1 + 0 * len(b.tolist()))
+        if "c" in read:
+            c.tolist()
+        for name, t in (("w", w), ("v", v), ("a", a), ("b", b)):
+            t.register_hook(lambda _, name=name: log.append(name))
+        (c + v).sum().backward()
+        return log
+
+    for _ in range(2):
+        assert program(tracegrad) == ["v", "b", "a", "w"]
+    with tracegrad.eager():
+        assert program(tracegrad) == ["v", "b", "a", "w"]
+
+
+@pytest.mark.oracle
+def test_pytorch_calls_hooks_in_this_order():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle: pip install -e .[oracle]")
+    log = []
+    w, v = (torch.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    a = w.sin()
+    b = a * 2
+    for name, t in (("w", w), ("v", v), ("a", a), ("b", b)):
+        t.register_hook(lambda _, name=name: log.append(name))
+    (b * v.exp() + v).sum().backward()
+    assert log == ["v", "b", "a", "w"]

@@ -262,8 +262,7 @@ class Sweep(Cutting):
                 elif value.array is None:
                     here.append((root, c))
             left = self.pending(here) if here else []
-        if self.uses is not None:
-            self.uses.close(state.trace)
+        self.through_with(state.trace)
 
     def segments_left(self) -> None:
         """Pull through the traces around this scope, then through the flushed segments, the latest first."""
@@ -281,8 +280,7 @@ class Sweep(Cutting):
                     self._expand_segment(segment, waiting, not (whole or self.retain))
             else:
                 self._through(segment, waiting)
-            if self.uses is not None:
-                self.uses.close(segment.trace)
+            self.through_with(segment.trace)
 
     def _through(self, segment: Segment, waiting: dict[int, Tensor]) -> None:
         """Pull through a segment from the slots ``waiting``, from cut to cut."""

@@ -71,6 +71,7 @@ class Cutting:
         self.stages: dict[Cut, int] = {}
         self.delivered: set[Any] = set()  # cuts whose outputs' gradients were handed to who asked; ids of targets
         self.uses: Uses | None = None
+        self.passed: list[Trace] = []  # the traces through which nothing further comes, until `uses` knows them
         self.anomaly = _anomaly.checks()
 
     def deliver(self, who: Any, gradient: Tensor) -> None:
@@ -108,8 +109,17 @@ class Cutting:
         if self.uses is None:
             this = [owner] if isinstance(owner, Segment) else []
             self.uses = Uses(state.trace, [*self.segments, *this])
+            for trace in self.passed:
+                self.uses.close(trace)
         for variable in [v for v in self.order if self.uses.complete(v, here, floor)]:
             self.arrive(variable)
+
+    def through_with(self, trace: Trace) -> None:
+        """Note that nothing further comes through ``trace``."""
+        if self.uses is None:
+            self.passed.append(trace)
+        else:
+            self.uses.close(trace)
 
     def arrive(self, variable: Variable) -> None:
         """Accumulate the gradient of a leaf."""

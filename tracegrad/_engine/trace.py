@@ -205,7 +205,8 @@ def _with_number(rule: Rule, fn: Any, a: Any, b: float, kind: type) -> Any:
     slot = v.slot if v.trace is trace else enter(trace, v)
     node = trace.node
     kid = node.next
-    if kid is None or kid.a is not slot or kid.fn is not fn or kid.b is not kind and kid.b != (kind, b):
+    if kid is None or kid.a is not slot or kid.fn is not fn or kid.b is not kind and kid.b != (kind, b) \
+            or kid.rule is not rule:  # fmt: skip
         return record(rule, (fn,), a, b)
     value = Value()
     value.trace = trace

@@ -210,6 +210,7 @@ class Cell:
     def softmax(self, dim):
         if self.a.dtype.kind != "f":
             raise RuntimeError("softmax is not implemented for integers")
+        _axis(self.a, dim)
         e = self.torch.xp.exp(self.a - self.torch.stop(self.a).max(_axis(self.a, dim), keepdims=True)
                               if self.a.ndim else 0 * self.a)  # fmt: skip
         return self.torch.cell(e / e.sum(dim if self.a.ndim else None, keepdims=True))
@@ -246,6 +247,7 @@ class Cell:
         return self.torch.cell(xp.log(xp.exp(a).sum(_axis(a, dim))).astype(a.dtype))
 
     def argmax(self, dim):
+        _axis(self.a, dim)
         return self.torch.cell(self.a.argmax(_axis(self.a, dim)).astype("int64")) if self.a.ndim else self.torch.cell(
             self.torch.xp.asarray(0, "int64"))  # fmt: skip
 

@@ -257,6 +257,14 @@ from tracegrad._ops.rearranging import roll as roll
 from tracegrad._ops.rearranging import rot90 as rot90
 from tracegrad._ops.rearranging import tril as tril
 from tracegrad._ops.rearranging import triu as triu
+from tracegrad._ops.recurrent import gru as gru
+from tracegrad._ops.recurrent import gru_cell as gru_cell
+from tracegrad._ops.recurrent import lstm as lstm
+from tracegrad._ops.recurrent import lstm_cell as lstm_cell
+from tracegrad._ops.recurrent import rnn_relu as rnn_relu
+from tracegrad._ops.recurrent import rnn_relu_cell as rnn_relu_cell
+from tracegrad._ops.recurrent import rnn_tanh as rnn_tanh
+from tracegrad._ops.recurrent import rnn_tanh_cell as rnn_tanh_cell
 from tracegrad._ops.reduction import all as all
 from tracegrad._ops.reduction import amax as amax
 from tracegrad._ops.reduction import amin as amin

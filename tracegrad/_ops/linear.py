@@ -50,7 +50,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _linear(x: Aval, weight: Aval, bias: Aval | None = None) -> Lowering:
-    _check_linear(x, weight, bias)
+    check_linear(x, weight, bias)
     rows, vector = x.numel // max(x.shape[-1], 1), weight.ndim == 1
     if x.shape[-1] == 0:
         rows = 1
@@ -103,7 +103,7 @@ def _linear_name(x: Aval, weight: Aval, bias: Aval | None) -> str:
     return "SqueezeBackward4" if x.ndim == 1 else "UnsafeViewBackward0"
 
 
-def _check_linear(x: Aval, weight: Aval, bias: Aval | None) -> None:
+def check_linear(x: Aval, weight: Aval, bias: Aval | None) -> None:
     if x.ndim == 0 or weight.ndim == 0:
         raise RuntimeError(
             f"both arguments to linear need to be at least 1D, but they are {x.ndim}D and {weight.ndim}D"

@@ -16,6 +16,10 @@ from tracegrad.nn._activation import SiLU as SiLU
 from tracegrad.nn._activation import Softmax as Softmax
 from tracegrad.nn._activation import Softplus as Softplus
 from tracegrad.nn._activation import Tanh as Tanh
+from tracegrad.nn._cells import GRUCell as GRUCell
+from tracegrad.nn._cells import LSTMCell as LSTMCell
+from tracegrad.nn._cells import RNNCell as RNNCell
+from tracegrad.nn._cells import RNNCellBase as RNNCellBase
 from tracegrad.nn._containers import ModuleDict as ModuleDict
 from tracegrad.nn._containers import ModuleList as ModuleList
 from tracegrad.nn._containers import ParameterList as ParameterList
@@ -51,3 +55,7 @@ from tracegrad.nn._pooling import AvgPool1d as AvgPool1d
 from tracegrad.nn._pooling import AvgPool2d as AvgPool2d
 from tracegrad.nn._pooling import MaxPool1d as MaxPool1d
 from tracegrad.nn._pooling import MaxPool2d as MaxPool2d
+from tracegrad.nn._recurrent import GRU as GRU
+from tracegrad.nn._recurrent import LSTM as LSTM
+from tracegrad.nn._recurrent import RNN as RNN
+from tracegrad.nn._recurrent import RNNBase as RNNBase

@@ -2,3 +2,4 @@
 
 from tracegrad.nn._module import Module as Module
 from tracegrad.nn.modules import module as module
+from tracegrad.nn.modules import rnn as rnn

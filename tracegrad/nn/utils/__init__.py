@@ -1,5 +1,6 @@
 """Helpers for the parameters of modules."""
 
+from tracegrad.nn.utils import rnn as rnn
 from tracegrad.nn.utils import stateless as stateless
 from tracegrad.nn.utils._clip import clip_grad_norm_ as clip_grad_norm_
 from tracegrad.nn.utils._clip import clip_grad_value_ as clip_grad_value_

@@ -71,3 +71,33 @@ register("bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_i0 modified_be
          "scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0",
          lambda: [s(const(np.array([0.0, -0.5, 1e-7, 0.3, 1.9, 2.0, 2.1, 4.9, 5.0, 5.1, 8.3, 30.0, np.nan]))), s(f(2)),
                   s(const(np.array([0.25, 3.0, 7.0], np.float32))), s(i1(3)), s(c(2))])  # fmt: skip
+
+# -- recurrent networks --
+
+
+def _layers(gates: int, count: int, inputs: int = 2, biased: bool = True, hr: int = 0) -> list[np.ndarray]:
+    """The parameters of ``count`` layers and directions with hidden size 3, the first ones."""
+    shapes = [(gates * 3, inputs), (gates * 3, hr or 3), *[(gates * 3,)] * 2 * biased, *[(hr, 3)] * (hr > 0)]
+    return [f(*shape) for _ in range(count) for shape in shapes]
+
+
+def _h(n: int, width: int = 3) -> np.ndarray:
+    return f(n, 2, width)
+
+
+for _name, _gates in (("rnn_tanh", 1), ("rnn_relu", 1), ("gru", 3)):
+    register(_name, lambda g=_gates: [s(f(3, 2, 2), _h(1), _layers(g, 1), True, 1, 0.0, True, False, False),
+                                      s(f(2, 3, 2), _h(2), _layers(g, 2, biased=False), False, 1, 0.0, False, True, True),
+                                      s(f(3, 2, 2), _h(1), _layers(g, 1)[:3], True, 1, 0.0, True, False, False),
+                                      s(f(3, 2, 2), _h(1), _layers(g, 1), True, 2, 0.0, True, False, False),
+                                      s(f(0, 2, 2), _h(1), _layers(g, 1), True, 1, 0.0, True, False, False),
+                                      s(f32(3, 2, 2), _h(1), _layers(g, 1), True, 1, 0.0, True, False, False)])  # fmt: skip
+register("lstm", lambda: [s(f(3, 2, 2), [_h(1), _h(1)], _layers(4, 1), True, 1, 0.0, True, False, False),
+                          s(f(2, 3, 2), [_h(2), _h(2)], _layers(4, 2, biased=False), False, 1, 0.0, False, True, True),
+                          s(f(3, 2, 2), [_h(1, 1), _h(1)], _layers(4, 1, hr=1), True, 1, 0.0, True, False, False),
+                          s(f(3, 2, 2), [_h(1)], _layers(4, 1), True, 1, 0.0, True, False, False),
+                          s(f(0, 2, 2), [_h(1), _h(1)], _layers(4, 1), True, 1, 0.0, True, False, False)])  # fmt: skip
+register("lstm_cell", lambda: [s(f(2, 2), [f(2, 3), f(2, 3)], *_layers(4, 1)), s(f(2, 2), [f(2, 3), f(2, 3)], *_layers(4, 1, biased=False)), s(f(2, 2), [f(2, 3)], *_layers(4, 1))])
+register("gru_cell", lambda: [s(f(2, 2), f(2, 3), *_layers(3, 1)), s(f(2, 2), f(2, 3), *_layers(3, 1, biased=False)), s(f(2, 1), f(2, 3), *_layers(3, 1)), s(f(2, 2), f(3, 3), *_layers(3, 1)), s(f(2, 2), f(2, 2), *_layers(3, 1)), s(f(2, 2), f(2, 3), *_layers(4, 1))])
+register("rnn_tanh_cell rnn_relu_cell", lambda: [s(f(2, 2), f(2, 3), *_layers(1, 1)), s(f(2, 2), f(2, 3), *_layers(1, 1, biased=False)), s(f(2, 1), f(2, 3), *_layers(1, 1))])
+COMPOSED |= {"lstm", "lstm_cell", "gru", "rnn_tanh", "rnn_relu"}

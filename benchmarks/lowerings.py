@@ -21,6 +21,7 @@ from tracegrad import _dtype
 from tracegrad._engine import orders
 from tracegrad._engine.value import aval
 from tracegrad._ops import (
+    _recurrences,
     activation,
     attention,
     classification,
@@ -164,6 +165,36 @@ def plain_embedding(i: Any, w: Any) -> Any:
     return w[i]
 
 
+def plain_lstm(x: Any, *operands: Any) -> Any:
+    def direction(h: Any, c: Any, w: Any, u: Any, b: Any, d: Any, reverse: bool) -> Any:
+        def cell(carry: Any, given: Any) -> Any:
+            h, c = carry
+            i, f, g, o = jnp.split(given + h @ u.T, 4, -1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        return lax.scan(cell, (h, c), x @ w.T + b + d, reverse=reverse)[1]
+
+    ways = [direction(*operands[k : k + 6], reverse=k > 0) for k in range(0, len(operands), 6)]
+    return jnp.concatenate(ways, -1)
+
+
+def plain_gru(x: Any, h: Any, w: Any, u: Any, b: Any, d: Any) -> Any:
+    def cell(h: Any, given: Any) -> Any:
+        (r, z, n), (s, y, m) = jnp.split(given, 3, -1), jnp.split(h @ u.T + d, 3, -1)
+        z = jax.nn.sigmoid(z + y)
+        h = (1 - z) * jnp.tanh(n + jax.nn.sigmoid(r + s) * m) + z * h
+        return h, h
+
+    return lax.scan(cell, h, x @ w.T + b)[1]
+
+
+def recurrent(kind: str, directions: int) -> Callable[..., Any]:
+    params = (kind, directions, True, False, False)
+    return lambda *operands: chosen(_recurrences.layer, params, *operands)(*operands)[0]
+
+
 def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...] | None, tuple[Any, ...]]]:
     """Return the plain function, the rule, its params and its operands, by the name of the row.
 
@@ -256,6 +287,15 @@ def cases() -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any
         ((0, 1),),
         (array(512, 64), RNG.integers(0, 512, 300), RNG.integers(0, 64, 300)),
     )
+    layers = ("lstm", plain_lstm, 4, 1), ("lstm", plain_lstm, 4, 2), ("gru", plain_gru, 3, 1)
+    for steps, batch, width, hidden in ((32, 16, 32, 64), (128, 32, 256, 256)):
+        name = f"{steps}x{batch}x{width} to {hidden}"
+        for kind, plain, gates, count in layers:
+            shapes = [(batch, hidden)] * (2 if kind == "lstm" else 1)
+            shapes += [(gates * hidden, width), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,)]
+            operands = array(steps, batch, width), *(array(*shape) / 8 for _ in range(count) for shape in shapes)
+            both = ", both ways" if count == 2 else ""
+            rows[f"{kind} {name}{both}"] = plain, recurrent(kind, count), None, operands
     return rows
 
 

@@ -1,14 +1,16 @@
-"""One layer of a recurrent network in one direction, as one op: how it runs over time, with a VJP of its own.
+"""One layer of a recurrent network, as one op: how it runs over time, with a VJP of its own.
 
 All kinds share one frame. The inputs of all time steps are multiplied by ``w_ih`` at once, and ``lax.scan`` does what
-depends on the step before. Of each step, the forward keeps the state and what the products summed to. Out of that the
-backward makes, for all steps at once, the *factors* by which cotangents are multiplied. So its loop, which runs the
-other way, multiplies, adds and carries the cotangents of the state, no more. The gradients of weights and inputs are
-one product each of what the loop leaves.
+depends on the step before; both directions of a layer are in one loop, where XLA can do them side by side. Of each
+step, the forward keeps the state and what the products summed to. Out of that the backward makes, for all steps at
+once, the *factors* by which cotangents are multiplied. So its loop, which runs the other way, multiplies, adds and
+carries the cotangents of the state, no more. The gradients of weights and inputs are one product each of what the loop
+leaves.
 
-NOTE [Contiguous gates] XLA's CPU backend fuses a function of a part of the gates with the cutting, and does not
-vectorise that. So the sigmoid is taken of all gates in one, before a barrier, although some of them want another
-function. That makes the forward's loop take half the time.
+NOTE [Contiguous gates] Where XLA's CPU backend fuses a sigmoid with the cutting of gates, it does not vectorise it. What
+several fusions read it computes by itself. So the sigmoid is taken of all gates at once, although some of them want
+another function, and the GRU keeps its third gate, so that this is read by a fusion of its own. That makes the
+forward's loop take half the time.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def _plain(act: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Kind:
 
 
 def _lstm_gates(z: Any) -> tuple[Any, ...]:
-    i, f, _, o = cut(lax.optimization_barrier(jax.nn.sigmoid(z)), 4)
+    i, f, _, o = cut(jax.nn.sigmoid(z), 4)  # see NOTE [Contiguous gates]
     return i, f, jnp.tanh(cut(z, 4)[2]), o
 
 
@@ -83,7 +85,6 @@ def _lstm_step(given: Any, hidden: Any, state: tuple[Any, ...]) -> tuple[tuple[A
 def _lstm_factors(given: Any, kept: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Any:
     i, f, g, o = _lstm_gates(kept)
     t = jnp.tanh(after[1])
-    g, t = lax.optimization_barrier((g, t))  # each is wanted twice
     return (g * i * (1 - i), before[1] * f * (1 - f), i * (1 - g * g), t * o * (1 - o)), o * (1 - t * t), f
 
 
@@ -97,21 +98,22 @@ def _lstm_back(d: tuple[Any, ...], factors: Any) -> tuple[Any, tuple[Any, ...]]:
 # -- GRU: gates r, z, n; n = tanh(given + r hidden); h' = n + z (h - n) ------------------------------------------------
 
 
-def _gru_gates(given: Any, hidden: Any) -> tuple[Any, ...]:
+def _gru_gates(given: Any, hidden: Any) -> list[Any]:
     width = given.shape[-1] // 3 * 2
-    r, z = cut(lax.optimization_barrier(jax.nn.sigmoid(given[..., :width] + hidden[..., :width])), 2)
-    return r, z, jnp.tanh(given[..., width:] + r * hidden[..., width:])
+    return cut(jax.nn.sigmoid(given[..., :width] + hidden[..., :width]), 2)
 
 
 def _gru_step(given: Any, hidden: Any, state: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
-    _, z, n = _gru_gates(given, hidden)
-    return ((state[0] - n) * z + n,), hidden
+    r, z = _gru_gates(given, hidden)
+    n = jnp.tanh(cut(given, 3)[2] + r * cut(hidden, 3)[2])
+    return ((state[0] - n) * z + n,), (hidden, n)
 
 
 def _gru_factors(given: Any, kept: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Any:
-    r, z, n = lax.optimization_barrier(_gru_gates(given, kept))
+    hidden, n = kept
+    r, z = _gru_gates(given, hidden)
     of_n = (1 - z) * (1 - n * n)
-    return (of_n * cut(kept, 3)[2] * r * (1 - r), (before[0] - n) * z * (1 - z), of_n * r), z, of_n
+    return (of_n * cut(hidden, 3)[2] * r * (1 - r), (before[0] - n) * z * (1 - z), of_n * r), z, of_n
 
 
 def _gru_back(d: tuple[Any, ...], factors: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -135,77 +137,97 @@ KINDS = {
 # -- over time ---------------------------------------------------------------------------------------------------------
 
 
-class _Operands(NamedTuple):
+class _Direction(NamedTuple):
+    """One direction of a layer, as if there were no other: where it goes backwards, its arrays are reversed in time."""
+
     x: Any  # (time, batch, inputs)
+    live: Any  # (time, batch, 1): where the sequences go on; None where all are as long
     state: tuple[Any, ...]  # h, and c of an LSTM, before the first step
     w_ih: Any
     w_hh: Any
     b_ih: Any = None
     b_hh: Any = None
     w_hr: Any = None
-    live: Any = None  # (time, batch, 1): where the sequences go on
 
 
 def layer(x: Aval, *rest: Any) -> Lowering:
-    """The rule of one layer in one direction: outputs of all time steps, and the states after the last one.
+    """The rule of one layer: outputs of all time steps, and for each direction the states after the last one.
 
-    The operands are ``x``, the states before, ``w_ih``, ``w_hh``, two biases, ``w_hr`` and the lengths of the
-    sequences, as far as the params say that they are there: kind, reverse, biased, projected, with lengths.
+    The operands are ``x``; for each direction the states before, ``w_ih``, ``w_hh``, two biases and ``w_hr``; and the
+    lengths of the sequences; as far as the params say that they are there: kind, number of directions, biased,
+    projected, with lengths.
     """
-    *_, name, reverse, biased, projected, with_lengths = rest
-    operands = [x, *rest[:-5]]
+    *operands, name, directions, biased, projected, with_lengths = rest
     kind, wide, count = KINDS[name], opmath(x.dtype), 2 if name == "lstm" else 1
-    _check(x, operands[1 : 1 + count], operands[1 + count :], kind.gates, biased)
+    size = count + 2 + 2 * biased + projected
+    for d in range(directions):
+        _check(x, operands[d * size :][:count], operands[d * size + count :], kind.gates, biased)
 
-    def named(args: Any) -> _Operands:
+    def named(args: Any) -> list[_Direction]:
         live = None
         if with_lengths:
             *args, lengths = args
             live = (jnp.arange(x.shape[0])[:, None] < lengths)[:, :, None]
         a, *others = [v.astype(wide) for v in args]
-        state, weights = tuple(others[:count]), others[count:]
-        w_ih, w_hh, *others = weights
-        b_ih, b_hh = others[:2] if biased else (None, None)
-        return _Operands(a, state, w_ih, w_hh, b_ih, b_hh, others[-1] if projected else None, live)
+        found = []
+        for d in range(directions):
+            state, w_ih, w_hh, *more = (tuple(others[d * size :][:count]), *others[d * size + count :])
+            b_ih, b_hh = more[:2] if biased else (None, None)
+            w_hr = more[2 * biased] if projected else None
+            found.append(_Direction(_turned(a, d), _turned(live, d), state, w_ih, w_hh, b_ih, b_hh, w_hr))
+        return found
 
-    def run(p: _Operands, keep: bool) -> tuple[Any, Any, Any]:
-        given = _product(p.x, p.w_ih.T)
-        of_hidden = p.b_hh if kind.of_given else None  # a bias that is no summand of the gate is added in the loop
-        if biased:
-            given = given + (p.b_ih if kind.of_given else p.b_ih + p.b_hh)
-        w = p.w_hh.T
+    def run(ways: list[_Direction], keep: bool) -> tuple[list[Any], Any, Any]:
+        given = []
+        for p in ways:
+            one = _product(p.x, p.w_ih.T)
+            # A bias that is no summand of the gate is added in the loop.
+            given.append(one if not biased else one + (p.b_ih if kind.of_given else p.b_ih + p.b_hh))
 
-        def step(state: tuple[Any, ...], now: Any) -> tuple[tuple[Any, ...], Any]:
-            given, live = now
+        turned = [p.w_hh.T for p in ways]  # once, not in each step
+
+        def step(states: Any, now: Any) -> tuple[Any, Any]:
+            new, kept = zip(*map(step_of, ways, turned, states, *now))
+            return new, (new, kept) if keep else tuple(state[0] for state in new)
+
+        def step_of(p: _Direction, w: Any, state: tuple[Any, ...], given: Any, live: Any) -> tuple[Any, Any]:
             hidden = state[0] @ w
-            new, kept = kind.step(given, hidden if of_hidden is None else hidden + of_hidden, state)
+            new, kept = kind.step(given, hidden + p.b_hh if biased and kind.of_given else hidden, state)
             if p.w_hr is not None:
                 new = (new[0] @ p.w_hr.T, *new[1:])
             if live is not None:
                 new = tuple(jnp.where(live, a, b) for a, b in zip(new, state))
-            return new, (new, kept) if keep else new[0]
+            return new, kept
 
-        return (given, *lax.scan(step, p.state, (given, p.live), reverse=reverse))
+        return given, *lax.scan(step, tuple(p.state for p in ways), (given, [p.live for p in ways]))
+
+    def results(outputs: list[Any], last: Any) -> tuple[Any, ...]:
+        turned = [_turned(y, d) for d, y in enumerate(outputs)]
+        y = turned[0] if directions == 1 else jnp.concatenate(turned, -1)
+        return tuple(a.astype(x.dtype.np) for a in (y, *(a for state in last for a in state)))
 
     def fn(*args: Any) -> Any:
         _, last, outputs = run(named(args), False)
-        return tuple(a.astype(x.dtype.np) for a in (outputs, *last))
+        return results(outputs, last)
 
     def forward(*args: Any) -> tuple[Any, Any]:
         given, last, (states, kept) = run(named(args), True)
-        saved = args, given if kind.of_given else None, states, kept
-        return tuple(a.astype(x.dtype.np) for a in (states[0], *last)), saved
+        saved = args, given if kind.of_given else [None] * directions, states, kept
+        return results([state[0] for state in states], last), saved
 
     def backward(saved: Any, cotangents: Any) -> tuple[Any, ...]:
         args, given, states, kept = saved
-        p = named(args)
+        ways = named(args)
         dy, *dlast = [c.astype(wide) for c in cotangents]
-        before = tuple(_shifted(a, b, reverse) for a, b in zip(p.state, states))
-        factors = kind.factors(given, kept, before, states)
-        needs_dh = bool(kind.of_given) or p.w_hr is not None
+        before = [tuple(jnp.concatenate([a[None], b[:-1]]) for a, b in zip(p.state, s)) for p, s in zip(ways, states)]
+        factors = [kind.factors(*of) for of in zip(given, kept, before, states)]
+        needs_dh = bool(kind.of_given or projected)
 
-        def step(d: tuple[Any, ...], now: Any) -> tuple[tuple[Any, ...], Any]:
-            dy, live, factors = now
+        def step(ds: Any, now: Any) -> tuple[Any, Any]:
+            new, found = zip(*map(step_of, ways, ds, *now))
+            return new, found
+
+        def step_of(p: _Direction, d: tuple[Any, ...], dy: Any, live: Any, factors: Any) -> tuple[Any, Any]:
             d = arrived = (d[0] + dy, *d[1:])
             if live is not None:
                 d = tuple(jnp.where(live, a, 0) for a in d)
@@ -216,18 +238,27 @@ def layer(x: Aval, *rest: Any) -> Lowering:
                 new = tuple(jnp.where(live, a, b) for a, b in zip(new, arrived))
             return new, (dhidden, dh if needs_dh else None)
 
-        dstate, (dhidden, dh) = lax.scan(step, tuple(dlast), (dy, p.live, factors), reverse=not reverse)
-        dgiven = kind.of_given(dhidden, dh, factors) if kind.of_given else dhidden
-        grads = [_product(dgiven, p.w_ih), *dstate, _gradient(dgiven, p.x), _gradient(dhidden, before[0])]
-        if biased:
-            grads += [jnp.sum(dgiven, (0, 1)), jnp.sum(dhidden, (0, 1))]
-        if p.w_hr is not None:
-            *_, o = _lstm_gates(kept)
-            grads.append(_gradient(dh, o * jnp.tanh(states[1])))
-        return (*(g.astype(x.dtype.np) for g in grads), *(None,) * with_lengths)
+        dys = [_turned(c, d) for d, c in enumerate(cut(dy, directions))]
+        ends = tuple(tuple(dlast[d * count : (d + 1) * count]) for d in range(directions))
+        dstates, found = lax.scan(step, ends, (dys, [p.live for p in ways], factors), reverse=True)
+        dx, grads = jnp.zeros((), wide), []
+        for d, (p, dstate, (dhidden, dh)) in enumerate(zip(ways, dstates, found)):
+            dgiven = kind.of_given(dhidden, dh, factors[d]) if kind.of_given else dhidden
+            dx = dx + _turned(_product(dgiven, p.w_ih), d)
+            grads += [*dstate, _gradient(dgiven, p.x), _gradient(dhidden, before[d][0])]
+            if biased:
+                grads += [jnp.sum(dgiven, (0, 1)), jnp.sum(dhidden, (0, 1))]
+            if projected:
+                grads.append(_gradient(dh, _lstm_gates(kept[d])[3] * jnp.tanh(states[d][1])))
+        return (*(g.astype(x.dtype.np) for g in (dx, *grads)), *(None,) * with_lengths)
 
     fast = name == "lstm" and x.dtype is _dtype.float32 and not projected
-    return Lowering(fn, forward, backward, "MkldnnRnnLayerBackward0" if fast else "StackBackward0")
+    graph_name = "CatBackward0" if directions == 2 else "MkldnnRnnLayerBackward0" if fast else "StackBackward0"
+    return Lowering(fn, forward, backward, graph_name)
+
+
+def _turned(a: Any, direction: int) -> Any:
+    return a[::-1] if direction and a is not None else a
 
 
 def _product(a: Any, w: Any) -> Any:
@@ -240,18 +271,13 @@ def _gradient(d: Any, of: Any) -> Any:
     return lax.dot_general(d, of, (((0, 1), (0, 1)), ((), ())))
 
 
-def _shifted(first: Any, states: Any, reverse: bool) -> Any:
-    """Return the states before each time step, from those after it."""
-    return jnp.concatenate([states[1:], first[None]] if reverse else [first[None], states[:-1]])
-
-
 def _check(x: Aval, state: list[Aval], weights: list[Aval], gates: int, biased: bool) -> None:
     require_floating(x, "recurrent layer")
     if x.ndim != 3:
         raise RuntimeError(f"input must have 3 dimensions, got {x.ndim}")
     if x.shape[0] == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    w_ih, w_hh, *others = weights
+    w_ih, w_hh, *others = weights[: 2 + 2 * biased]
     check_linear(x, w_ih, others[0] if biased else None)
     check_linear(state[0], w_hh, others[1] if biased else None)
     rows = gates * state[-1].shape[-1]

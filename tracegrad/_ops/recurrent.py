@@ -1,7 +1,8 @@
 """Recurrent networks as functions: stacked layers over time, and single time steps.
 
-A layer in one direction is one recorded op (`_recurrences.py`). A step of a cell is two products, as `linear` records
-them, and one op for what comes after; so a rolled loop over time leaves the gradients of its weights until its end.
+A layer, in one direction or both, is one recorded op (`_recurrences.py`). A step of a cell is two products, as
+`linear` records them, and one op for what comes after; so a rolled loop over time leaves the gradients of its weights
+until its end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tracegrad._ops.dropout import dropout as drop
 from tracegrad._ops.linear import linear
 from tracegrad._ops.math import tanh
 from tracegrad._ops.pointwise import add
-from tracegrad._ops.shape import cat, stack, transpose
+from tracegrad._ops.shape import stack, transpose
 from tracegrad._ops.splitting import unbind
 
 if TYPE_CHECKING:
@@ -174,17 +175,14 @@ def stacked(
         raise RuntimeError(f"Expected {'more' if few else 'no more'} weights in stacked_rnn")
     x = transpose(input, 0, 1) if batch_first else input
     last: list[list[Tensor]] = [[] for _ in hx]
-    given = () if lengths is None else (lengths,)
+    static = (kind, directions, bool(has_biases), projected, lengths is not None)
     for k in range(num_layers):
-        outputs = []
+        operands = [x]
         for n in range(k * directions, (k + 1) * directions):
-            reverse = n % directions == 1
-            static = (kind, reverse, bool(has_biases), projected, lengths is not None)
-            y, *final = record(layer, static, x, *[h[n] for h in states], *params[n * size : (n + 1) * size], *given)
-            outputs.append(y)
-            for found, one in zip(last, final):
-                found.append(one)
-        x = outputs[0] if directions == 1 else cat(outputs, -1)
+            operands += [*(h[n] for h in states), *params[n * size : (n + 1) * size]]
+        x, *final = record(layer, static, *operands, *(() if lengths is None else (lengths,)))
+        for i, found in enumerate(last):
+            found += final[i :: len(last)]
         if dropout and train and k < num_layers - 1:
             x = drop(x, dropout)
     return (transpose(x, 0, 1) if batch_first else x, *map(stack, last))

@@ -7,9 +7,9 @@ once, the *factors* by which cotangents are multiplied. So its loop, which runs 
 carries the cotangents of the state, no more. The gradients of weights and inputs are one product each of what the loop
 leaves.
 
-NOTE [Contiguous gates] Where XLA's CPU backend fuses a sigmoid with the cutting of gates, it does not vectorise it. What
-several fusions read it computes by itself. So the sigmoid is taken of all gates at once, although some of them want
-another function, and the GRU keeps its third gate, so that this is read by a fusion of its own. That makes the
+NOTE [Contiguous gates] Where XLA's CPU backend fuses a sigmoid with the cutting of gates, it does not vectorise it.
+What several fusions read it computes by itself. So the sigmoid is taken of all gates at once, although some of them
+want another function, and the GRU keeps its third gate, so that this is read by a fusion of its own. That makes the
 forward's loop take half the time.
 """
 

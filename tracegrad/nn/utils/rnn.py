@@ -105,7 +105,7 @@ class PackedSequence(_Fields):
     @property
     def is_cuda(self) -> bool:
         """Whether it is on a GPU."""
-        return self.data.is_cuda
+        return bool(self.data.is_cuda)
 
 
 PackedSequence.__module__ = "tracegrad.nn.utils.rnn"

@@ -104,6 +104,7 @@ def _linear_name(x: Aval, weight: Aval, bias: Aval | None) -> str:
 
 
 def check_linear(x: Aval, weight: Aval, bias: Aval | None) -> None:
+    """Raise, in PyTorch's words, where `linear` could not multiply these."""
     if x.ndim == 0 or weight.ndim == 0:
         raise RuntimeError(
             f"both arguments to linear need to be at least 1D, but they are {x.ndim}D and {weight.ndim}D"

@@ -158,7 +158,8 @@ def bilstm(p: Params, x: jax.Array, y: jax.Array) -> jax.Array:
 
 LOSSES: dict[str, Loss] = {
     "mlp64": mlp, "mlp1024": mlp, "cnn": cnn, "gpt": gpt, "bag": bag, "many": many,
-    "resnet": resnet, "penalty": penalty, "augmentation": augmented, "bilstm": bilstm, "accumulation": mlp,
+    "resnet": resnet, "penalty": penalty, "augmentation": augmented, "bilstm": bilstm, "lstmloop": bilstm,
+    "accumulation": mlp,
 }  # fmt: skip
 
 

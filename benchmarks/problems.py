@@ -231,6 +231,7 @@ PROBLEMS = {
         Problem("augmentation", "MLP, crop, brightness and flip by random, Adam", _augmentation, 200, 1e-3, 1e-4, 24),
         Problem("schedules", "MLP, ten schedules, SGD", _mlp(256), 200, 1e-2, 1e-4),
         Problem("bilstm", "bidirectional LSTM, 2 layers, 32 steps, Adam", _bilstm, 10, 1e-3, 1e-4),
+        Problem("lstmloop", "the same LSTM as Python loops over time", _bilstm, 10, 1e-3, 1e-4),
         Problem("simulation", f"simulation of {MICRO_STEPS:,} steps, one read", _simulation, 4, 0.0, 1e-3),
         Problem("accumulation", f"gradients of {ACCUMULATED} batches, then Adam", _accumulation, 20, 1e-3, 1e-4),
         Problem("penalty", "gradient penalty (double backward), Adam", _penalty, 100, 1e-4, 1e-4),

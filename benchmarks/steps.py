@@ -37,6 +37,7 @@ FIGURES: dict[str, tuple[float | None, float | None]] = {
     "augmentation": (1.1, 1.0),
     "schedules": (1.1, 1.0),
     "bilstm": (1.0, 1.0),
+    "lstmloop": (1.0, 1.0),
     "simulation": (None, 1.0),
     "accumulation": (1.0, 1.0),
 }

@@ -268,7 +268,7 @@ def schedules(torch: Any) -> tuple[Any, Any, Step]:
     return model, optimizer, step
 
 
-def bilstm(torch: Any) -> tuple[Any, Any, Step]:
+def bilstm(torch: Any, by_hand: bool = False) -> tuple[Any, Any, Step]:
     nn = torch.nn
 
     class Loop(nn.Module):
@@ -303,8 +303,8 @@ def bilstm(torch: Any) -> tuple[Any, Any, Step]:
     class Tagger(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            own = getattr(nn, "LSTM", None)
-            self.rnn = own(FEATURES, HIDDEN, 2, batch_first=True, bidirectional=True) if own else Loop()
+            given = FEATURES, HIDDEN, 2
+            self.rnn = Loop() if by_hand else nn.LSTM(*given, batch_first=True, bidirectional=True)
             self.head = nn.Linear(2 * HIDDEN, 10)
 
         def forward(self, x: Any) -> Any:
@@ -365,6 +365,7 @@ MAKERS: dict[str, Callable[[Any], tuple[Any, Any, Step]]] = {
     "augmentation": augmentation,
     "schedules": schedules,
     "bilstm": bilstm,
+    "lstmloop": lambda torch: bilstm(torch, by_hand=True),
     "simulation": simulation,
     "accumulation": accumulation,
 }

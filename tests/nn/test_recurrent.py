@@ -82,6 +82,21 @@ def test_when_it_is_run_does_not_matter(kind: str, way: str) -> None:
 
 
 @pytest.mark.oracle
+def test_a_loop_of_layers_is_rolled() -> None:
+    def program(torch: Any, note: Any) -> None:
+        module, x, hx, total = layer(torch, "LSTM"), numbers(torch, 2, 3, 2), None, 0
+        for _ in range(10):
+            out, hx = module(x, hx)
+            total = total + out.sin().mean()
+            x = out[..., :2] * 0.9
+        total.backward()
+        note(total, *(p.grad for p in module.parameters()))
+
+    check(program, "lazy")
+    assert "rolled: " in str(tg.explain())
+
+
+@pytest.mark.oracle
 def test_single_precision_and_graph_as_in_pytorch() -> None:
     def program(torch: Any, note: Any) -> None:
         for kind, options in itertools.product(("RNN", "LSTM", "GRU"), ({}, {"bidirectional": True})):
@@ -302,6 +317,7 @@ def test_errors_as_in_pytorch() -> None:
             cells(kind + "Cell")
         fails(lambda: torch.nn.RNN(3, 4, nonlinearity="sin"))
         fails(lambda: torch.nn.LSTM(3, 4)(z(5, 2, 3), (z(1, 2, 4), z(1, 2, 5))))
+        fails(lambda: torch.nn.LSTM(3, 4)(z(5, 2, 3), (z(1, 2, 4),) * 3))
         fails(lambda: torch.nn.RNNCell(3, 4, nonlinearity="sin")(z(2, 3)))
         fails(lambda: torch.nn.LSTMCell(3, 4)(z(2, 3), (z(2, 4),)))
         weights = [z(16, 3), z(16, 4), z(16), z(16)]

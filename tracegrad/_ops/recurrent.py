@@ -70,8 +70,6 @@ def lstm(
         >>> y.shape, h.shape, c.shape
         (torch.Size([5, 4, 2]), torch.Size([1, 4, 2]), torch.Size([1, 4, 2]))
     """
-    if len(hx) != 2:
-        raise RuntimeError("lstm expects two hidden states")
     found = stacked("lstm", input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
     return found  # type: ignore[return-value]
 
@@ -160,6 +158,8 @@ def stacked(
     Where ``lengths`` has how long each sequence of the batch is, the last states are those at its end, and the outputs
     after it are not defined.
     """
+    if kind == "lstm" and len(hx) != 2:
+        raise RuntimeError("lstm expects two hidden states")
     directions = 2 if bidirectional else 1
     each = 4 if has_biases else 2
     projected = kind == "lstm" and hx[0].shape[-1] != hx[1].shape[-1]

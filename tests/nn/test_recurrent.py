@@ -328,6 +328,28 @@ def test_errors_as_in_pytorch() -> None:
     check(program, "lazy")
 
 
+def test_errors_of_our_own() -> None:
+    z, weights = tg.zeros, [tg.zeros(12, 3), tg.zeros(12, 2), tg.zeros(2, 2)]
+    rest = False, 1, 0.0, False, False, False
+    with pytest.raises(RuntimeError, match="the projection of a recurrent layer from 3 to 2 must be"):
+        tg.lstm(z(5, 4, 3), (z(1, 4, 2), z(1, 4, 3)), weights, *rest)
+    with pytest.raises(RuntimeError, match="with 3 gates and hidden size 4 must have 12 rows"):
+        tg.gru(z(5, 4, 3), z(1, 4, 4), [z(9, 3), z(12, 4)], *rest)
+    with pytest.raises(RuntimeError, match="must have the dtype and the batch size of its input, Float and 4"):
+        tg.gru(z(5, 4, 3), z(1, 1, 4), [z(12, 3), z(12, 4)], *rest)
+
+
+def test_one_step_and_empty_batches() -> None:
+    for kind in ("RNN", "LSTM", "GRU"):
+        module = layer(tg, kind, bidirectional=True)
+        x = numbers(tg, 1, 2, 2)
+        both = module(x)[0]
+        assert tg.allclose(both[0, 0], module(x[:, :1])[0][0, 0])
+        out, _ = module(x[:, :0])
+        out.sum().backward()
+        assert out.shape == (1, 0, 6) and not module.weight_hh_l0.grad.any()
+
+
 # -- cells -------------------------------------------------------------------------------------------------------------
 
 

@@ -161,7 +161,7 @@ def layer(x: Aval, *rest: Any) -> Lowering:
     kind, wide, count = KINDS[name], opmath(x.dtype), 2 if name == "lstm" else 1
     size = count + 2 + 2 * biased + projected
     for d in range(directions):
-        _check(x, operands[d * size :][:count], operands[d * size + count :], kind.gates, biased)
+        _check(x, operands[d * size :][:count], operands[d * size :][count:size], kind.gates, biased)
 
     def named(args: Any) -> list[_Direction]:
         live = None
@@ -277,7 +277,7 @@ def _check(x: Aval, state: list[Aval], weights: list[Aval], gates: int, biased: 
         raise RuntimeError(f"input must have 3 dimensions, got {x.ndim}")
     if x.shape[0] == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    w_ih, w_hh, *others = weights[: 2 + 2 * biased]
+    w_ih, w_hh, *others = weights
     check_linear(x, w_ih, others[0] if biased else None)
     check_linear(state[0], w_hh, others[1] if biased else None)
     rows = gates * state[-1].shape[-1]
@@ -285,6 +285,12 @@ def _check(x: Aval, state: list[Aval], weights: list[Aval], gates: int, biased: 
         if w.ndim != 2 or w.shape[0] != rows:
             raise RuntimeError(f"the weights of a recurrent layer with {gates} gates and hidden size "
                                f"{state[-1].shape[-1]} must have {rows} rows, but have the shape {list(w.shape)}")
+    for w_hr in others[2 * biased :]:
+        if w_hr.dtype is not x.dtype or w_hr.shape != (state[0].shape[-1], state[-1].shape[-1]):
+            wide, narrow = state[-1].shape[-1], state[0].shape[-1]
+            raise RuntimeError(f"the projection of a recurrent layer from {wide} to {narrow} must be "
+                               f"{type_name(x.dtype)}{[narrow, wide]}, but is "
+                               f"{type_name(w_hr.dtype)}{list(w_hr.shape)}")
     for h in state:
         if h.dtype is not x.dtype or h.shape[:-1] != x.shape[1:-1]:
             raise RuntimeError("the state of a recurrent layer must have the dtype and the batch size of its input, "

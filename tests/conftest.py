@@ -20,7 +20,7 @@ _tests = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    if next(_tests) % 50 == 0 and _maps.exists() and _maps.read_bytes().count(b"\n") > MAPPINGS:
+    if next(_tests) % 20 == 0 and _maps.exists() and _maps.read_bytes().count(b"\n") > MAPPINGS:
         tracegrad.clear_caches()
         jax.clear_caches()
         gc.collect()

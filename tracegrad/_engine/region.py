@@ -10,6 +10,7 @@ no pullback for it; it computes the region's values again (`Segment.is_whole`).
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -73,8 +74,8 @@ class Region:
         placed: list[Placed] = []
         places: list[tuple[int, int | None]] = []  # of each flow: the array, and its row there
 
-        def run(way: Way | None, given: Sequence[Any], late: Sequence[loop.Late] = ()) -> tuple[list[Any], Any]:
-            ends, turns = self._divided(way) if way else ((), [])
+        def run(way: Way | None = None, ends: Sequence[int] = (), turns: Sequence[tuple[int, ...]] = (),
+                late: Sequence[loop.Late] = (), *given: Any) -> tuple[list[Any], Any]:  # fmt: skip
             inner = Env(zip(ends, given), outer=env)
             for i, (slots, stack) in enumerate(zip(turns, given[len(ends) :])):
                 inner.hold(self.depth, -1 - i, stack, slots)
@@ -102,14 +103,14 @@ class Region:
 
         linear: dict[Way, Linear] = {}
         if not ways:
-            _, (alone, stacks, wrong, _) = run(None, ())
+            _, (alone, stacks, wrong, _) = run()
         for way in ways[::-1]:
             late = [x for u in self.units if isinstance(u, Stretch) for x in loop.late(u, self._wanted(way), way.ends)]
             ends, turns = self._divided(way)
             given = [*(env[slot] for slot in ends), *(env.stacked(env.segments(slots)) for slots in turns),
                      *(jnp.zeros(one.shape, one.dtype) for one in late)]  # fmt: skip
             flows, pullback, (alone, stacks, wrong, others) = jax.vjp(
-                lambda *given, way=way, late=late: run(way, given, late), *given, has_aux=True)  # fmt: skip
+                partial(run, way, ends, turns, late), *given, has_aux=True)
             linear[way] = _linear(way.ends, ends, turns, flows, tuple(places), pullback, late, others)
         env.update(alone)
         env.stacks.update(zip(keys, stacks))

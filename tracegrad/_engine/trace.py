@@ -196,7 +196,7 @@ def binary(rule: Rule, fn: Any, a: Any, b: Any) -> Any:
 
 
 def _with_number(rule: Rule, fn: Any, a: Any, b: float, kind: type) -> Any:
-    """Record an op of a tensor and a Python number, of which some key names the type, as it does for `record`."""
+    """Record an op of a tensor and a float or int; `record` does it where the trace does not go on as the last did."""
     trace = state.trace
     try:
         v = a._value

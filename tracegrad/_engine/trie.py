@@ -50,9 +50,9 @@ class _Step:
     """What recording reads of a node in a hit, see NOTE [What came last]: a base's slots come first in memory."""
 
     __slots__ = ("a", "b", "fn", "key", "kids", "lowering", "next", "numbers", "real", "single", "slot", "spec")
-    a: Any  # the slots in a short key (of an op with no params and at most two operands, both tensors), else None
-    b: Any
-    fn: Any  # the function in a short key, else None
+    a: Any  # the first operand's slot, of an op whose only param is a function of one or two operands; else None
+    b: Any  # the second's slot; of a number its type, with its value where that is no input; None where there is none
+    fn: Any  # that function, else None
     key: Any
     kids: dict[Any, Node]
     lowering: Lowering | None

@@ -126,7 +126,7 @@ class RNNBase(Module):
 
     def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
         """Raise where the input has another dtype, number of dims or size than this layer wants."""
-        dtype = self._flat_weights[0].dtype
+        dtype = getattr(self, self._flat_weights_names[0]).dtype
         if input.dtype != dtype:
             raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype ({dtype}). "
                              f"Convert input: input.to({dtype}), or convert model: model.to({input.dtype})")
@@ -210,9 +210,9 @@ class RNNBase(Module):
             hx = self.permute_hidden(hx, sorted_indices)
         if self.mode != "LSTM":  # PyTorch leaves it to the products there
             self.check_forward_args(data, hx, batch_sizes)
-        x, lengths = filled(data, batch_sizes)
+        x, lengths, rows = filled(data, batch_sizes)
         output, *last = self._run(x, hx, False, lengths)
-        result = PackedSequence(packed(output, batch_sizes), batch_sizes, sorted_indices, unsorted_indices)
+        result = PackedSequence(packed(output, rows), batch_sizes, sorted_indices, unsorted_indices)
         return result, self.permute_hidden(self._returned(last), unsorted_indices)
 
     def _run(self, x: Tensor, hx: Any, batch_first: bool, lengths: Tensor | None = None) -> tuple[Tensor, ...]:

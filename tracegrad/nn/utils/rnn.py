@@ -308,16 +308,15 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
 # -- for the layers ----------------------------------------------------------------------------------------------------
 
 
-def filled(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return packed data as ``(time, batch, *)``, anything after the ends, and the lengths."""
+def filled(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor, np.ndarray[Any, Any]]:
+    """Return packed data as ``(time, batch, *)``, anything after the ends; the lengths; and what `packed` wants."""
     sizes = _sizes(batch_sizes)
     rows, lengths = _rows(sizes, len(sizes))
-    return _unpacked(data, rows), tensor(lengths, device=data.device)
+    return _unpacked(data, rows), tensor(lengths, device=data.device), rows
 
 
-def packed(padded: Tensor, batch_sizes: Tensor) -> Tensor:
-    """Return ``(time, batch, *)`` packed."""
-    rows, _ = _rows(_sizes(batch_sizes), padded.size(0))
+def packed(padded: Tensor, rows: np.ndarray[Any, Any]) -> Tensor:
+    """Return ``(time, batch, *)`` packed, as what `filled` gave ``rows`` for was."""
     return _flat(padded).index_select(0, tensor(np.flatnonzero(rows >= 0), device=padded.device))
 
 

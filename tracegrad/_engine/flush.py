@@ -240,16 +240,19 @@ def _find(trace: Trace, node: Node, live: frozenset[int], leaves: list[Value], n
         try:
             traced = program.trace([*numbers, *blocks.examples(program, leaves)])
         except Exception as error:
-            if not program.regions:
+            rolled = [plan for plan in program.scopes() if plan.regions]
+            if not (rolled or program.regions):
                 raise
             # Whatever is wrong with a loop rolled, unrolled it runs.
             failure = f"all loops: {type(error).__name__} when they were emitted: {error}"
+            for plan in rolled:
+                plan.unroll(failure)
             continue
         still_needed = program.leaves_needed_after()
         if not (program.donated & still_needed):
             break
         donated -= still_needed
-    if failure:
+    if failure and not any(why.startswith(failure) for why in program.record.unrolled):
         program.record.unrolled.append(failure)
     program.record.donated = len(program.donated)
     program.record.difference = report.difference(program.path)

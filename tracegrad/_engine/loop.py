@@ -16,18 +16,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from tracegrad._config import config
-from tracegrad._engine.checks import Found
+from tracegrad._engine.checks import Found, Placed
 from tracegrad._engine.derived import derived
 from tracegrad._engine.joints import Joint
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.rows import Env, Numbers
 from tracegrad._engine.stretch import Stretch, Unit
+from tracegrad._engine.tape import Alone, Linear, linearize
 from tracegrad._engine.trie import OP, VARIABLE, Node
 from tracegrad._engine.value import Aval
 
 #: How many times as large as an op's result a weight is whose gradient is left until the end of a loop.
 _HEAVY = 4
-#: depth of an op that a backward pulls through -> its operands that gradients go to
+#: depth of an op that JAX pulls through -> its operands that gradients go to
 Wanted = Mapping[int, tuple[int, ...]]
 
 
@@ -37,9 +38,9 @@ class Emission:
 
     env: Env
     numbers: Numbers
-    wanted: Wanted | None  # None where nothing is differentiated
+    wanted: Wanted | None  # None where JAX differentiates nothing
     needed: set[int]  # the slots used outside of a unit, whatever else is among them
-    found: list[Found]  # what the checks of its ops find is added
+    found: list[Found] | None  # what the checks of its ops find is added; None where nothing is checked
     #: depth of an op whose weight's gradient is left until the loop's end -> what takes its cotangents, a row a trip
     taps: Mapping[int, tuple[Late, Any]] = field(default_factory=dict)
     #: depth of such an op -> its other operand in all trips, which is added
@@ -99,10 +100,12 @@ def emit(unit: Unit, at: Emission) -> None:
 
 def _run(node: Node, at: Emission) -> list[Any]:
     """Run an op, and return its operands."""
-    env = at.env
-    args = [env[x] if type(x) is int else x[1] if x[0] == "c" else at.numbers[x] for x in node.inputs]
     lowering = node.lowering
     assert lowering is not None
+    if lowering.packs:
+        at.env[node.slot] = at.numbers.together(node.inputs)
+        return []
+    args = _operands(node, at)
     if at.wanted is None:
         result = lowering.fn(*args)
     else:
@@ -113,17 +116,52 @@ def _run(node: Node, at: Emission) -> list[Any]:
             result = _tapped(result, tap)
         else:
             result = _differentiated(lowering, wanted, args)
-    outs = (result,) if node.single else tuple(result)
-    for slot, out in enumerate(outs, node.slot):
-        env[slot] = out
-    if lowering.checks and config.check:
-        at.found.extend((check.find(args, outs), (check, node.where)) for check in lowering.checks)
+    _note(node, at, args, (result,) if node.single else tuple(result))
     return args
+
+
+def linearized(node: Node, at: Emission) -> Linear:
+    """Run an op, and return its pullback."""
+    args = _operands(node, at)
+    of: Node | Alone = node
+    if at.wanted is not None:
+        pulled = node.depth in at.wanted
+        args = [x if pulled and i in node.wanted else constant(x) for i, x in enumerate(args)]
+        if pulled:  # its values too are differentiated, by its own backward where it has one
+            assert node.lowering is not None
+            fn = derived(node.lowering, args)
+            of = Alone(replace(node.lowering, fn=fn, forward=None, backward=None), node.wanted, node.single)
+    outs, linear = linearize(of, args)
+    _note(node, at, args, outs)
+    return linear
+
+
+def _operands(node: Node, at: Emission) -> list[Any]:
+    return [at.env[x] if type(x) is int else x[1] if x[0] == "c" else at.numbers[x] for x in node.inputs]
+
+
+def _note(node: Node, at: Emission, args: Sequence[Any], outs: Sequence[Any]) -> None:
+    """Note what an op returned, and what its checks find."""
+    for slot, out, spec in zip(range(node.slot, node.end), outs, node.specs):
+        at.env[slot] = out if at.wanted is None or spec.wants else constant(out)
+    checks = node.lowering.checks if node.lowering is not None and config.check else ()
+    if checks and at.found is not None:
+        at.found.extend((check.find(args, outs), (check, node.where)) for check in checks)
+
+
+def parted(found: Sequence[Found] | None) -> tuple[list[Placed], list[tuple[Any, ...]]]:
+    """Return whose the checks are and, as arrays, what they found."""
+    return [place for _, place in found or ()], [tuple(map(jnp.asarray, wrong)) for wrong, _ in found or ()]
+
+
+def constant(a: Any) -> Any:
+    """Return ``a`` as what JAX pulls nothing through."""
+    return lax.stop_gradient(a) if isinstance(a, jax.Array) else a
 
 
 def _differentiated(lowering: Lowering, wanted: Sequence[int], args: list[Any]) -> Any:
     """Run an op such that JAX pulls through it as the tape does: to the operands ``wanted`` alone."""
-    args = [lax.stop_gradient(x) if isinstance(x, jax.Array) and i not in wanted else x for i, x in enumerate(args)]
+    args = [x if i in wanted else constant(x) for i, x in enumerate(args)]
     return (lowering.fn if lowering.plain or not wanted else derived(lowering, args))(*args)
 
 
@@ -184,11 +222,12 @@ class _Loop:
     def _inside(self, tables: dict[str, Any], rows: Mapping[int, Any]) -> Emission:
         env = Env(rows.items(), outer=self.env)
         numbers = Numbers(tables.get("f"), tables.get("i"), self.columns)
-        return replace(self.at, env=env, numbers=numbers, found=[])
+        return replace(self.at, env=env, numbers=numbers, found=None if self.at.found is None else [])
 
     def _note_checks(self, wrong: Sequence[tuple[Any, Any]], placed: Sequence[Any]) -> None:
-        for (any_wrong, what), one in zip(wrong, placed):
-            self.at.found.append(((any_wrong.any(), what[jnp.argmax(any_wrong)]), one))
+        if self.at.found is not None:
+            firsts = [(some.any(), what[jnp.argmax(some)]) for some, what in wrong]
+            self.at.found.extend(zip(firsts, placed))
 
     def _run_ahead(self, stacks: dict[int, Any]) -> None:
         """Run what does not depend on what is carried: for all trips at once. The results join ``stacks``."""
@@ -203,8 +242,8 @@ class _Loop:
             inside = self._inside(tables, rows)
             for node in s.ahead:
                 _run(node, inside)
-            placed[:] = [place for _, place in inside.found]
-            return [inside.env[slot] for slot in slots], [tuple(map(jnp.asarray, wrong)) for wrong, _ in inside.found]
+            placed[:], wrong = parted(inside.found)
+            return [inside.env[slot] for slot in slots], wrong
 
         given = {slot: stack for slot, stack in stacks.items() if slot in outside}
         results, wrong = jax.vmap(one, axis_size=s.count)(given, self.tables)
@@ -233,7 +272,7 @@ class _Loop:
                     others[unit.depth] = _run(unit, inside)[self.taps[unit.depth][0].other]
                 else:
                     emit(unit, inside)
-            placed[:] = [place for _, place in inside.found]
+            placed[:], wrong = parted(inside.found)
 
             def value(which: int) -> Any:
                 slot = s.named(which)
@@ -241,7 +280,6 @@ class _Loop:
 
             after = [[value(c.which), *arrays[:-1]] for c, arrays in zip(s.carried.values(), carried)]
             outs = [value(k) for k in self.stacked]
-            wrong = [tuple(map(jnp.asarray, wrong)) for wrong, _ in inside.found]
             return (after, [value(k) for k in self.last]), (outs, others, wrong)
 
         state, rows = (carried, last), (stacks, self.tables, taps)

@@ -79,6 +79,10 @@ class Lowering:
     alias: bool = False
     #: Of a view op: where its result lies.
     view: Viewing | None = None
+    #: Whether its operands are input numbers of one kind, and its result is the array of these.
+    packs: bool = False
+    #: Of a scope: what it recorded (`plan.py`).
+    scope: Any = None
 
 
 @dataclass(frozen=True, eq=False)

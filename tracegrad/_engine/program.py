@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,25 +16,11 @@ import jax.numpy as jnp
 
 from tracegrad import _disk, _working_memory
 from tracegrad._config import config
-from tracegrad._engine import (
-    alike,
-    blocks,
-    checks,
-    credit,
-    jax_state,
-    layout,
-    orders,
-    region,
-    report,
-    rolling,
-    tape,
-    trie,
-)
+from tracegrad._engine import alike, blocks, checks, credit, jax_state, layout, orders, report, tape, trie
+from tracegrad._engine.plan import Plan
 from tracegrad._engine.region import Region, Through, Way
 from tracegrad._engine.rows import Env, Numbers
-from tracegrad._engine.stretch import Stretch, Unit
-from tracegrad._engine.trie import BACKWARD, LEAF, LOOP, OP, VARIABLE, Node
-from tracegrad._engine.value import Spec
+from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 
 #: Where a slot's or a residual's array is found after a run. What goes with a `PIECE` is the index of an output, the
 #: piece's first element there, and its shape; a `PART` is one of a block, see `blocks.py`.
@@ -43,23 +29,20 @@ LEAF_ARRAY, OUTPUT, CONSTANT, PIECE, PART = range(5)
 _LIVE_ROWS = 4
 
 
-class Program:
+class Program(Plan):
     """The path to ``node`` compiled for the slots in ``live``."""
 
     def __init__(self, node: Node, live: frozenset[int], reason: str, where: tuple[str, int],
                  inline: bool = False, roll: bool = True):  # fmt: skip
-        self.node = node
+        super().__init__(node)
         self.inline = inline  # replayed in somebody else's JAX trace, once
         self.live = live
-        self.path = node.path()
-        self.producers = tape.producers(self.path)
         self.leaf_slots = tuple(n.slot for n in self.path if n.kind == LEAF)
         self._plan()
-        #: what is emitted one after the other: nodes, and regions of loops
-        self.units: list[Unit] = list(self.run_nodes)
-        self.draws = {} if inline else alike.groups(self.run_nodes, live)
-        unrolled = self._roll() if roll and not inline else []
-        self.regions = [unit for unit in self.units if isinstance(unit, Region)]
+        if not inline:
+            self.draws = alike.groups(self.run_nodes, live)
+            if roll:
+                self.roll(live, self.kept)
         #: of the regions whose pullback a later backward may ask for, by depth
         self.kept_ways = self._kept_ways()
         self.donated: frozenset[int] = frozenset()  # positions among ``leaf_slots``
@@ -82,8 +65,6 @@ class Program:
         self.traversals: dict[Any, Any] = {}  # see `Segment.traversal`
         self.call: Any = None
         self.record = report.Record(sum(n.kind == OP for n in self.path), where, reason)
-        self.record.loops = [u.describe() for r in self.regions for u in r.units if isinstance(u, Stretch)]
-        self.record.unrolled = unrolled
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -106,46 +87,11 @@ class Program:
             ancestors = self.ancestors(set(graph) - tape.lost(path, self.freed))
             self.graph_leaves = tuple(n.slot for n in ancestors if n.kind == LEAF)
             self.anchors = tuple(s for n in ancestors if n.kind == BACKWARD for s in range(n.slot, n.end))
-        differentiated = set(self.kept)
+        self.differentiated.update(self.kept)
         needed = set(self.live) | set(self.anchors)
         for depth in self.kept:
             needed.update(range(path[depth].slot, path[depth].end))
-        self.run_nodes = tape.steps(path, needed, differentiated)
-        self.differentiated = differentiated
-
-    def _roll(self) -> list[str]:
-        """Roll the loops among the units; return what was not rolled, and why."""
-        pulls = [n.pull for n in self.run_nodes if n.kind == BACKWARD and n.pull is not None]
-        fenced = {n.depth for draws in self.draws.values() for n in draws}
-        pulled = dict.fromkeys(self.kept, 1)
-        for i, pull in enumerate(pulls, 1):
-            fenced.update(self.producers[slot].depth for slot in pull.targets)
-            if pull.alone:
-                fenced |= pull.traversed
-            for depth in pull.traversed:
-                pulled[depth] = pulled.get(depth, 0) | 1 << i
-        units, unrolled = rolling.rolled(self.run_nodes, self.spec, self.live, pulled, fenced)
-        if any(unit.kind == LOOP for unit in units):
-            try:
-                self.units = region.grouped(units, fenced)
-            except Exception as error:  # as in `rolled`
-                unrolled.append(f"all loops: {type(error).__name__} when they were grouped: {error}")
-        return unrolled
-
-    def through(self, traversed: frozenset[int], roots: Collection[int]) -> list[Any]:
-        """Return the nodes and regions, in order, of a backward from ``roots`` that traverses these nodes."""
-        if all(r.depths.isdisjoint(traversed) for r in self.regions):
-            return [self.path[d] for d in sorted(traversed)]
-        found: list[Any] = []
-        for unit in self.units:
-            if isinstance(unit, Region):
-                if not unit.depths.isdisjoint(traversed):
-                    others = [self.path[d] for d in traversed - unit.depths]
-                    way = unit.way(traversed, {*roots, *(n.inputs[i] for n in others for i in n.wanted)})
-                    found.append(Through(unit, way, way))
-            elif unit.depth in traversed:
-                found.append(unit)
-        return found
+        self.run_for(needed)
 
     def through_kept(self, traversed: frozenset[int]) -> list[Any]:
         """Return the same of a backward after the flush, which traverses regions whole (`Segment.is_whole`)."""
@@ -176,11 +122,6 @@ class Program:
                 if node.kind != BACKWARD:
                     needed.update(x for x in node.inputs if type(x) is int)
         return found[::-1]
-
-    def spec(self, slot: int) -> Spec:
-        """Return what is known of ``slot``."""
-        maker = self.producers[slot]
-        return maker.specs[slot - maker.slot]
 
     def heirs(self) -> dict[int, int]:
         """Return, by position, the leaves whose memory an output can take over, each with that output's slot.
@@ -233,38 +174,9 @@ class Program:
             ints = given.pop(0)
         leaves = self._leaves(given)
         env = Env(zip(self.leaf_slots, leaves))
-        numbers = Numbers(floats, ints)
-        linear: dict[Any, tape.Linear] = {}  # by the depth of a node, or the way through a region
         found: list[checks.Found] = []
-        through = {n.depth: self.through(n.pull.traversed, n.pull.roots) for n in self.run_nodes if n.pull is not None}
-        for node in self.units:
-            if isinstance(node, Region):
-                ways = [t.way for nodes in through.values() for t in nodes if isinstance(t, Through)
-                        and t.region is node]  # fmt: skip
-                kept = [self.kept_ways[node.depth]] if node.depth in self.kept_ways else []
-                needed = self._needed_of(node)
-                linear.update(node.emit(env, numbers, needed, list(dict.fromkeys(ways + kept)), found))
-            elif node.depth in self.draws:
-                alike.emit(self.draws[node.depth], env, numbers)
-            elif node.kind == OP and env.row(node.slot) is not None:
-                continue
-            elif node.kind == OP:
-                args = [env[x] if type(x) is int else x[1] if x[0] == "c" else numbers[x] for x in node.inputs]
-                assert node.lowering is not None
-                if node.depth in self.differentiated:
-                    outs, linear[node.depth] = tape.linearize(node, args)
-                else:
-                    result = node.lowering.fn(*args)
-                    outs = (result,) if node.single else tuple(result)
-                for slot, out in enumerate(outs, node.slot):
-                    env[slot] = out
-                if node.lowering.checks and config.check and not self.inline:
-                    found += [(check.find(args, outs), (check, node.where)) for check in node.lowering.checks]
-            elif node.kind == VARIABLE:
-                env.name(node.slot, node.inputs[0])
-            elif node.kind == BACKWARD:
-                gradients = tape.run_backward(node, through[node.depth], env, linear)
-                env.update(enumerate(gradients, node.slot))
+        outs = {*self.live, *self.anchors}
+        linear = self.emit(env, Numbers(floats, ints), outs, None if self.inline else found, self.kept_ways)
         outputs = self._outputs(env, linear, leaves)
         self.checks = [placed for _, placed in found]
         if found:
@@ -290,10 +202,6 @@ class Program:
         for i, array in zip(self.loose, given):
             leaves[i] = array
         return leaves
-
-    def _needed_of(self, one: Region) -> set[int]:
-        """Return the slots whose arrays are wanted outside of a region."""
-        return {*self.live, *self.anchors}.union(*(unit.reads() for unit in self.units if unit is not one))
 
     def _outputs(self, env: Env, linear: dict[Any, tape.Linear], leaves: Sequence[Any]) -> list[Any]:
         """Collect each distinct array once: XLA would return an input, or an output named twice, as a copy."""
@@ -394,6 +302,7 @@ class Program:
             if self._on_cpu and orders.pays(traced):
                 traced = jit(orders.reordered(traced)).trace(*args)
         self.record.trace_seconds += time.perf_counter() - start
+        self.record.loops, self.record.unrolled = self.told()
         return traced
 
     def compile(self, traced: Any, whole: bool | None = None) -> None:

@@ -20,7 +20,7 @@ from jax import lax
 from tracegrad._engine import layout, loop
 from tracegrad._engine.checks import Found, Placed
 from tracegrad._engine.joints import Joint
-from tracegrad._engine.rows import Env, Numbers
+from tracegrad._engine.rows import Env
 from tracegrad._engine.stretch import Stretch, Unit, flattened
 from tracegrad._engine.tape import Linear
 from tracegrad._engine.trie import LOOP, OP
@@ -57,17 +57,15 @@ class Region:
         sent = {n.inputs[i] for n in self.nodes if n.depth in depths for i in n.wanted}
         return Way(tuple(sorted(self.made.intersection(arrive))), depths, tuple(sorted(sent - self.made)))
 
-    def emit(self, env: Env, numbers: Numbers, needed: set[int], ways: Sequence[Way],
-             found: list[Found]) -> dict[Way, Linear]:  # fmt: skip
+    def emit(self, around: loop.Emission, needed: set[int], ways: Sequence[Way]) -> dict[Way, Linear]:
         """Emit it; return its pullback for each of ``ways``: nearly always there is but one.
 
         Args:
-            env: where its values are noted.
-            numbers: the input numbers.
+            around: what the plan is emitted with.
             needed: the slots whose arrays are wanted outside.
             ways: what backwards will ask for; for each but the first it is computed once more.
-            found: what its checks find is added.
         """
+        env = around.env
         outs = self.made & needed
         rows: dict[int, tuple[int, int, int]] = {}
         keys: list[tuple[int, int]] = []
@@ -81,15 +79,15 @@ class Region:
                 inner.hold(self.depth, -1 - i, stack, slots)
             flows = way.flows if way else ()
             taps = {one.depth: (one, tap) for one, tap in zip(late, given[len(given) - len(late) :])}
-            wanted = self._wanted(way) if way else None
-            at = loop.Emission(inner, numbers, wanted, self.used.union(outs, flows), [], taps)
+            wanted = self._wanted(way, around.wanted) if way else around.wanted
+            found: list[Found] | None = None if around.found is None else []
+            at = loop.Emission(inner, around.numbers, wanted, self.used.union(outs, flows), found, taps)
             for unit in self.units:
                 loop.emit(unit, at)
             rows.update((slot, inner.rows[slot]) for slot in outs if slot in inner.rows)
             stacks = {row[:2]: inner.stacks[row[:2]] for row in rows.values()}
             alone = {slot: jnp.asarray(inner[slot]) for slot in outs if slot not in rows}
-            placed[:] = [place for _, place in at.found]
-            wrong = [tuple(map(jnp.asarray, one)) for one, _ in at.found]
+            placed[:], wrong = loop.parted(found)
             keys[:] = stacks
             others = [at.others[one.depth] for one in late]
             arrays: dict[Any, Any] = {}
@@ -105,7 +103,10 @@ class Region:
         if not ways:
             _, (alone, stacks, wrong, _) = run()
         for way in ways[::-1]:
-            late = [x for u in self.units if isinstance(u, Stretch) for x in loop.late(u, self._wanted(way), way.ends)]
+            late: list[loop.Late] = []
+            if around.wanted is None or self.depths.isdisjoint(around.wanted):
+                wanted = self._wanted(way, None)
+                late = [x for u in self.units if isinstance(u, Stretch) for x in loop.late(u, wanted, way.ends)]
             ends, turns = self._divided(way)
             given = [*(env[slot] for slot in ends), *(env.stacked(env.segments(slots)) for slots in turns),
                      *(jnp.zeros(one.shape, one.dtype) for one in late)]  # fmt: skip
@@ -115,7 +116,8 @@ class Region:
         env.update(alone)
         env.stacks.update(zip(keys, stacks))
         env.rows.update(rows)
-        found += zip(wrong, placed)
+        if around.found is not None:
+            around.found.extend(zip(wrong, placed))
         return linear
 
     def _divided(self, way: Way) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
@@ -132,8 +134,13 @@ class Region:
                     turns.append(slots)
         return tuple(slot for slot in way.ends if slot in left), turns
 
-    def _wanted(self, way: Way) -> loop.Wanted:
-        return {n.depth: n.wanted for n in self.nodes if n.depth in way.depths}
+    def _wanted(self, way: Way, outside: loop.Wanted | None) -> loop.Wanted:
+        """Return what JAX pulls through: that of the way, and what it pulls through from ``outside``.
+
+        The latter makes no difference to the way's own pullback: cotangents that arrive at its flows come to its ends
+        through its nodes alone.
+        """
+        return {n.depth: n.wanted for n in self.nodes if n.depth in way.depths or outside and n.depth in outside}
 
 
 def _linear(slots: Sequence[int], ends: Sequence[int], turns: Sequence[tuple[int, ...]], outs: Sequence[Any],

@@ -128,7 +128,7 @@ class Env(dict[int, Any]):
 
 
 class Numbers:
-    """The input numbers: packed in two arrays for a program; for one trip of a loop, those of the trip."""
+    """The input numbers: packed in two arrays, or few of a scope's as they are; for one trip of a loop, those of it."""
 
     def __init__(self, floats: Any, ints: Any, columns: dict[tuple[str, int], int] | None = None):
         self.packed = {"f": floats, "i": ints}
@@ -138,12 +138,24 @@ class Numbers:
         kind, index = ref
         return self.packed[kind][index if self.columns is None else self.columns[ref]]
 
+    def _array(self, kind: str) -> Any:
+        packed = self.packed[kind]
+        return jnp.stack(packed) if isinstance(packed, tuple) else packed
+
+    def together(self, refs: Sequence[tuple[str, int]]) -> Any:
+        """Return numbers of one kind as one array."""
+        kind = refs[0][0]
+        places = [index if self.columns is None else self.columns[kind, index] for _, index in refs]
+        packed = self._array(kind)
+        first, stop = places[0], places[0] + len(places)
+        return packed[first:stop] if places == list(range(first, stop)) else packed[np.array(places)]
+
     def rows(self, kind: str, places: np.ndarray[Any, Any]) -> tuple[Any, list[int]]:
         """Return the numbers at ``places`` (one row a trip) as one array, and the column of each there."""
         if self.columns is not None:
             columns = self.columns
             places = np.vectorize(lambda i: columns[kind, i], otypes=[np.int64])(places)
-        packed = self.packed[kind]
+        packed = self._array(kind)
         first, trips = places[0], len(places)
         low, stride = int(first.min()), int(places[1, 0] - first[0])
         if stride > int(first.max()) - low and (places == first + stride * np.arange(trips)[:, None]).all():

@@ -4,36 +4,35 @@ While a scope is entered, ops go to its trace. Values of enclosing traces that a
 being flushed. At the end, what was recorded is one op of the enclosing trace: its operands are the leaves and the input
 numbers, its implementation is a replay of the recorded path, wrapped by what the scope is for: ``jax.vmap`` or
 ``jax.checkpoint``. Recording inside is by look-ups like everywhere else, and the op at the end is one more.
-
-NOTE [Replays are differentiated] That op is differentiated by ``jax.vjp`` through the replay, so the replay says in
-JAX's words what the tape knows: an op without wanted operands, and a backward without ``create_graph``, are constants;
-so are operands that no gradient goes to; and an op with a backward of its own is a ``jax.custom_vjp``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tracegrad._config import config
 from tracegrad._dtype import int64
 from tracegrad._engine import marking, tape, trace
-from tracegrad._engine.checks import Check
-from tracegrad._engine.derived import derived
+from tracegrad._engine.body import Body, pack_rule, scope_rule
 from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import Trace, state
-from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
+from tracegrad._engine.trie import VARIABLE
 from tracegrad._engine.value import Input, Spec, Value, Variable, aval
 
 if TYPE_CHECKING:
     from tracegrad._tensor import Tensor
 
 Run = Callable[..., tuple[Any, ...]]
+
+#: From this many input numbers on, those of a kind are one operand: an array.
+_MANY = 8
 
 
 @dataclass(frozen=True)
@@ -280,20 +279,26 @@ class Scope(Trace):
         """
         if not slots:
             return ()
-        body = self._body(slots)
-        taken = [self.operands[leaf] for leaf in body.leaves]
-        numbers = [Input(self.floats[i]) for i in range(body.floats)] + [Input(self.ints[i]) for i in range(body.ints)]
+        taken = [self.operands[leaf] for leaf in self.leaves(slots)]
+        foreign = any(isinstance(v.array, jax.core.Tracer) for v, _ in taken)  # somebody else's JAX trace
+        body = self._body(slots, rolls=not foreign)
+        floats, ints = body.counts
+        numbers = [[Input(self.floats[i]) for i in range(floats)], [Input(self.ints[i]) for i in range(ints)]]
         with self.outside():
+            if floats + ints >= _MANY and not foreign:
+                device = next((v.spec.aval.device for v, _ in taken if v.spec.aval.ndim), None)
+                numbers = [[trace.record(pack_rule, (device,), *kind)] for kind in numbers if kind]
             params = (body, wrap(tuple(axis for _, axis in taken)))
-            return trace.record(scope_rule, params, *[_handle(v) for v, _ in taken], *numbers)  # type: ignore[no-any-return]
+            operands = [*(_handle(v) for v, _ in taken), *(x for kind in numbers for x in kind)]
+            return trace.record(scope_rule, params, *operands)  # type: ignore[no-any-return]
 
-    def _body(self, slots: tuple[int, ...]) -> Body:
-        node = self.node.real
+    def _body(self, slots: tuple[int, ...], rolls: bool = True) -> Body:
+        node, key = self.node.real, (slots, self.name, config.roll if rolls else "never")
         if node.bodies is None:
             node.bodies = {}
-        found = node.bodies.get(slots)
+        found = node.bodies.get(key)
         if found is None:
-            found = node.bodies[slots] = Body(node, slots)
+            found = node.bodies[key] = Body(node, slots, self.name, key[-1] != "never")
         return found
 
     def read(self, value: Value, reader: str) -> Any:
@@ -381,110 +386,3 @@ def all_around() -> Iterator[Trace]:
 def around(value: Value) -> bool:
     """Whether ``value`` is pending in a trace around the current scope."""
     return value.array is None and any(value.trace is t for t in all_around())
-
-
-# -- what is recorded, as one op ---------------------------------------------------------------------------------------
-
-
-class Body:
-    """The path of a scope, planned for some of its slots. It hangs on the node that the path led to."""
-
-    def __init__(self, node: Node, slots: tuple[int, ...]):
-        self.path = node.path()
-        self.slots = slots
-        self.floats, self.ints = node.floats, node.ints
-        self.differentiated: set[int] = set()
-        self.steps = tape.steps(self.path, set(slots), self.differentiated)
-        #: the leaves that the slots are computed from: the op's operands
-        self.leaves = tuple(n.slot for n in self.steps if n.kind == LEAF)
-        makers = tape.producers(self.path)
-        specs = [makers[s].specs[s - makers[s].slot] for s in slots]
-        traversed, ends = tape.reach(self.path, [s for s, spec in zip(slots, specs) if spec.wants])
-        numbers = range(len(self.leaves), len(self.leaves) + self.floats + self.ints)
-        #: operands and outputs through which no gradient flows
-        self.constant = (*(i for i, s in enumerate(self.leaves) if s not in ends), *numbers)
-        self.unwanted = tuple(i for i, spec in enumerate(specs) if not spec.wants)
-        self.tape = frozenset(self.path[d].slot for d in traversed)  # the first slots of the nodes with a pullback
-        self.name = makers[slots[0]].name if slots else ""
-        of_way = [self.path[d].lowering for d in sorted(traversed)]
-        self.underived = next((x.underived for x in of_way if x is not None and x.underived), "")
-        self.weight = sum(n.kind == OP for n in self.steps)
-        self.checks = [check for n in self.steps if n.lowering is not None for check in n.lowering.checks]
-
-    def run(self, *operands: Any) -> tuple[Any, ...]:
-        """Return the slots' arrays, of the arrays of the leaves and the input numbers."""
-        env, _ = self._replay(operands)
-        return tuple(jnp.asarray(env[s]) for s in self.slots)
-
-    def find(self, *operands: Any) -> tuple[Any, ...]:
-        """Return what each check of the path finds."""
-        return tuple(self._replay(operands)[1])
-
-    def _replay(self, operands: Sequence[Any]) -> tuple[dict[int, Any], list[Any]]:
-        count = len(self.leaves)
-        env: dict[int, Any] = dict(zip(self.leaves, operands[:count]))
-        floats = operands[count : count + self.floats]
-        ints = operands[count + self.floats :]
-        linear: dict[int, tape.Linear] = {}
-        found: list[Any] = []
-        for node in self.steps:
-            outs: Sequence[Any] = ()
-            if node.kind == OP:
-                args = [_operand(x, env, floats, ints) for x in node.inputs]
-                assert node.lowering is not None
-                if node.depth in self.differentiated:
-                    outs, linear[node.depth] = tape.linearize(_ruled(node, args), args)
-                elif node.wanted:
-                    fixed = [a if i in node.wanted else _constant(a) for i, a in enumerate(args)]
-                    result = derived(node.lowering, args)(*fixed)
-                    outs = (result,) if node.single else tuple(result)
-                else:
-                    result = node.lowering.fn(*args)
-                    outs = [_constant(a) for a in ((result,) if node.single else result)]
-                found += [check.find(args, outs) for check in node.lowering.checks]
-            elif node.kind == VARIABLE:
-                outs = (env[node.inputs[0]],)
-            elif node.kind == BACKWARD:
-                outs = [_constant(a) for a in tape.run_backward(node, self._through(node), env, linear)]
-            for slot, out in enumerate(outs, node.slot):
-                env[slot] = out
-        return env, found
-
-    def _through(self, node: Node) -> list[Node]:
-        assert node.pull is not None
-        return [self.path[d] for d in sorted(node.pull.traversed)]
-
-
-def scope_rule(*args: Any) -> Lowering:
-    """The rule of the op that a scope becomes: operands are leaves and input numbers; params the body and its wrap."""
-    body, wrap = args[-2:]
-
-    def check(number: int) -> Check:
-        def find(operands: Sequence[Any], outs: Sequence[Any]) -> tuple[Any, Any]:
-            wrong, what = wrap.checks(lambda *given: body.find(*given)[number])(*operands)
-            lanes = jnp.ravel(wrong)
-            return lanes.any(), jnp.ravel(what)[jnp.argmax(lanes)]
-
-        return Check(find, body.checks[number].error)
-
-    return Lowering(wrap(body.run), name=body.name, constant=body.constant, unwanted=body.unwanted,
-                    underived=body.underived, weight=body.weight,
-                    checks=tuple(check(i) for i in range(len(body.checks))))  # fmt: skip
-
-
-def _operand(x: Any, env: dict[int, Any], floats: Sequence[Any], ints: Sequence[Any]) -> Any:
-    if type(x) is int:
-        return env[x]
-    kind, index = x
-    return index if kind == "c" else floats[index] if kind == "f" else ints[index]
-
-
-def _constant(a: Any) -> Any:
-    return lax.stop_gradient(a) if isinstance(a, (jax.Array, jax.core.Tracer)) else a
-
-
-def _ruled(node: Node, operands: Sequence[Any]) -> tape.Alone:
-    """Return ``node`` with its own backward, where it has one, as the derivative that JAX finds."""
-    assert node.lowering is not None
-    fn = derived(node.lowering, operands)
-    return tape.Alone(replace(node.lowering, fn=fn, forward=None, backward=None), node.wanted, node.single)

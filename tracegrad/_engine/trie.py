@@ -16,8 +16,8 @@ from tracegrad._engine.op import Lowering, Rule
 from tracegrad._engine.value import Aval, Number, Spec
 
 if TYPE_CHECKING:
+    from tracegrad._engine.body import Body
     from tracegrad._engine.program import Program
-    from tracegrad._engine.scope import Body
     from tracegrad._engine.tape import Pull
 
 ROOT, MODE, LEAF, VARIABLE, OP, BACKWARD = range(6)
@@ -98,7 +98,7 @@ class Node(_Step):
     stamp: int  # flush counter when a trace last ended here
     packed: Any  # the input numbers of the last trace that ended here, and their arrays, or None
     counts: Any  # the reference counts of its values at the last flush, and the slots that they said were held
-    bodies: dict[tuple[int, ...], Body] | None  # of a scope that ended here, by the slots that were its outputs
+    bodies: dict[Any, Body] | None  # of scopes that ended here, by the slots that came out, what for, and `config.roll`
     known: dict[Any, Any] | None  # what backwards worked out about this history
     weight: int  # operations since the root, a segment's pullback counted with all of its own
     bound: int  # how many operations may be pending from here on where a loop will be rolled, 0: as configured

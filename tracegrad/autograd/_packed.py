@@ -17,8 +17,8 @@ from jax.core import eval_jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from tracegrad._engine import jax_state, tape, trace
+from tracegrad._engine.body import scope_rule
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.scope import scope_rule
 from tracegrad._engine.trie import Node
 from tracegrad._engine.value import Input, Number, Value
 from tracegrad._grad_mode import no_grad

@@ -100,7 +100,8 @@ def _vjp_rule(*args: Any) -> Lowering:
     # A derivative that saves nothing does not depend on where it is taken, one that is linear not on every operand.
     read = set().union(*tape.computed_from(fn, args[:-6])) if lowering.saves else ()
     constant = tuple(i for i in range(len(args) - 6 - sum(given)) if i not in read)
-    return Lowering(fn, name=lowering.name.replace("Backward", "BackwardBackward"), constant=constant)
+    return Lowering(fn, name=lowering.name.replace("Backward", "BackwardBackward"), constant=constant,
+                    scope=lowering.scope)  # fmt: skip
 
 
 def revive(segment: Segment, slots: set[int]) -> dict[int, Tensor]:

@@ -27,7 +27,7 @@ LAYERS = {
     "autograd": "autograd",
     "ops": "_ops",
     "tensor": "_methods _functions _conversions _copying _printing _jaxtree _tensor _interop",
-    "libraries": "nn optim func utils serialization distributed _compile linalg fft special random _execution",
+    "libraries": "nn _VF optim func utils serialization distributed _compile linalg fft special random _execution",
     "edges": "interop safetensors testing explain _explain __main__",
     "face": "tracegrad",
 }

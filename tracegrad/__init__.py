@@ -12,6 +12,7 @@ from math import pi as pi
 from tracegrad._engine.collection import collection_paused
 
 with collection_paused:  # its passes over JAX's modules take a third of the time that an import takes
+    from tracegrad import _VF as _VF
     from tracegrad import autograd as autograd
     from tracegrad import fft as fft
     from tracegrad import func as func

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import gc
+import types
 import weakref
+from typing import NamedTuple
 
 import pytest
 from _compiled import replayed, same
@@ -106,3 +110,165 @@ def test_aliases_of_gradients_follow_what_is_added():
         f(torch.ones(2))
         assert w.grad.tolist() == [k + 1.0] * 2
     assert alias.tolist() == [9.0, 9.0] and replayed(f, 1)
+
+
+class Defaults:
+    scale = 2.0
+
+
+class Derived(Defaults):
+    pass
+
+
+class Computed:
+    _scale = 2.0
+
+    @property
+    def scale(self):
+        return self._scale
+
+
+class Scaling(torch.nn.Module):
+    scale = 2.0
+
+    def forward(self, x):
+        return x * self.scale
+
+
+def multiplied(x):
+    return x * multiplied.scale
+
+
+multiplied.scale = 2.0
+
+
+@pytest.mark.parametrize("make", [Defaults, Derived, Computed, Scaling, lambda: types.SimpleNamespace(scale=2.0),
+                                  lambda: argparse.Namespace(scale=2.0), lambda: multiplied])  # fmt: skip
+def test_attributes_that_hide_those_of_a_class_and_of_plain_objects(make):
+    own = make()
+    f = torch.compile(lambda x: own(x) if callable(own) else x * own.scale)
+    x = torch.ones(1)
+    for expected in (2.0, 3.0, 4.0):
+        if expected > 2.0:
+            setattr(own, "_scale" if make is Computed else "scale", expected)
+        before = f.replays
+        assert [f(x).item() for _ in range(4)] == [expected] * 4
+        assert f.replays > before
+    if make in (Derived, Scaling):
+        del own.scale
+        assert f(x).item() == 2.0
+        make.scale, before = 5.0, make.__dict__.get("scale")
+        try:
+            assert f(x).item() == 5.0
+        finally:
+            if before is None:
+                del make.scale
+            else:
+                make.scale = before
+
+
+class Box:
+    """Something whose special methods read what it has."""
+
+    def __init__(self):
+        self.parts = {"scale": 2.0}
+
+    def __getitem__(self, name):
+        return self.parts[name]
+
+    def __mul__(self, x):
+        return x * self.parts["scale"]
+
+    def __iter__(self):
+        return iter(self.parts.values())
+
+    def __enter__(self):
+        return self.parts["scale"]
+
+    def __exit__(self, *error):
+        pass
+
+
+def scaled_inside(box, x):
+    with box as scale:
+        return x * scale
+
+
+class Pair(NamedTuple):
+    box: Box
+
+
+class Scales(list):
+    pass
+
+
+#: what it reads, how it reads, how that changes
+READS = {
+    "getattr": (lambda: types.SimpleNamespace(scale=2.0), lambda own, x: x * getattr(own, "scale", 1.0),
+                lambda own: setattr(own, "scale", 3.0)),
+    "an attribute that comes to be": (Box, lambda own, x: x * getattr(own, "scale", 2.0),
+                                      lambda own: setattr(own, "scale", 3.0)),
+    "hasattr": (Box, lambda own, x: x * (3 if hasattr(own, "scale") else 2), lambda own: setattr(own, "scale", 1)),
+    "of a module": (lambda: torch.nn.Linear(1, 1), lambda own, x: x * getattr(own, "scale", 2.0),
+                    lambda own: setattr(own, "scale", 3.0)),
+    "keys": (lambda: {"two": 1.0}, lambda own, x: x * (2 if "two" in own else 3),
+             lambda own: own.update(three=own.pop("two"))),
+    "getitem": (Box, lambda own, x: x * own["scale"], lambda own: own.parts.update(scale=3.0)),
+    "mul": (Box, lambda own, x: own * x, lambda own: own.parts.update(scale=3.0)),
+    "iter": (Box, lambda own, x: x * sum(own), lambda own: own.parts.update(other=1.0)),
+    "with": (Box, scaled_inside, lambda own: own.parts.update(scale=3.0)),
+    "a named tuple": (lambda: Pair(Box()), lambda own, x: x * own.box["scale"],
+                      lambda own: own.box.parts.update(scale=3.0)),
+    "a kind of list": (lambda: Scales([2.0]), lambda own, x: x * sum(own), lambda own: own.append(1.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_is_read_in_other_ways(name):
+    make, read, change = READS[name]
+    own, x = make(), torch.ones(1)
+    f = torch.compile(lambda x: read(own, x))
+    assert [f(x).item() for _ in range(4)] == [2.0] * 4
+    change(own)
+    assert [f(x).item() for _ in range(4)] == [3.0] * 4
+    assert replayed(f, 4)
+
+
+def test_attributes_that_a_class_inherits(monkeypatch):
+    f = torch.compile(lambda x: x * Derived.scale)
+    for expected, where in ((2.0, None), (3.0, Defaults), (4.0, Derived), (4.0, None)):
+        if where is not None:
+            monkeypatch.setattr(where, "scale", expected, raising=False)
+        assert [f(torch.ones(1)).item() for _ in range(3)] == [expected] * 3
+    assert replayed(f, 3)
+
+
+def test_functions_and_classes_that_look_like_a_librarys():
+    space = {"torch": torch, "scale": 2.0, "functools": functools}
+    exec("""
+@functools.wraps(torch.relu)
+def wrapped(x):
+    return torch.relu(x) * scale
+
+def plain(x):
+    return x * scale
+
+class Scaled:
+    power = 1.0
+
+    def __call__(self, x):
+        return x * scale**self.power
+
+scaled = Scaled()
+""", space)  # without a __name__, so that functions have no module, and classes that of builtins
+    for name in ("wrapped", "plain", "scaled"):
+        space["scale"] = 2.0
+        inner = space[name]
+        f = torch.compile(lambda x, inner=inner: inner(x) + 1)
+        for k in range(8):
+            assert f(torch.ones(2)).tolist() == [space["scale"] + 1] * 2, name
+            if k == 4:
+                space["scale"] = 5.0
+        assert replayed(f, 2)
+    space["scaled"].power = 0.0
+    assert f(torch.ones(2)).tolist() == [2.0, 2.0]

@@ -309,6 +309,57 @@ def test_utils_match_torch(torch: Any) -> None:
         tg.nn.utils.clip_grad_norm_([w], 1.0, error_if_nonfinite=True)
 
 
+@pytest.mark.oracle
+def test_what_shared_elements_with_a_parameter_keeps_them(torch: Any) -> None:
+    for api in (torch, tg):
+        ws = [api.nn.Parameter(api.ones(n)) for n in (2, 3)]
+        alias, part = ws[0].detach(), ws[1].detach()[1:]
+        for k in range(2):
+            api.nn.utils.vector_to_parameters(api.arange(5.0) + k, ws)
+        with api.no_grad():
+            ws[1].mul_(2)
+        assert [x.tolist() for x in (alias, part, *ws)] == [[1, 1], [1, 1], [1, 2], [6, 8, 10]]
+        (ws[0] * ws[1][:2]).sum().backward()
+        assert ws[0].grad.tolist() == [6, 8] and ws[1].grad.tolist() == [1, 2, 0]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("way", ["half", "double", "float", "_apply"])
+def test_aliases_keep_the_elements_of_a_converted_module(torch: Any, way: str) -> None:
+    def seen(api: Any) -> Any:
+        module = api.nn.BatchNorm1d(2)
+        saved, weight, buffer = module.state_dict(), module.weight, module.running_mean
+        alias, part = weight.detach(), module.bias.data[1:]
+        module(api.arange(6.0).reshape(3, 2)).pow(2).sum().backward()
+        gradient = weight.grad
+        alias_of_gradient = gradient.detach()
+        getattr(module, way)(*([lambda t: t * 2] if way == "_apply" else []))
+        with api.no_grad():
+            module.weight.add_(1)
+            module.running_mean.add_(1)
+        module(api.ones(3, 2, dtype=weight.dtype)).sum().backward()
+        tensors = (*saved.values(), alias, part, weight, gradient, alias_of_gradient, buffer, *module.buffers())
+        same = [module.weight is weight, weight.grad is gradient, module.running_mean is buffer]
+        return same, [(str(t.dtype), np.round(t.tolist(), 3).tolist()) for t in tensors]
+
+    assert seen(tg) == seen(torch)
+
+
+@pytest.mark.parametrize("of", ["module", "optimizer"])
+def test_gradients_filled_with_zeros_are_the_same_tensors(of: str) -> None:
+    module = nn.Linear(2, 1)
+    module(tg.ones(1, 2)).sum().backward()
+    gradients = [p.grad for p in module.parameters()]
+    (module if of == "module" else tg.optim.SGD(module.parameters())).zero_grad(set_to_none=False)
+    assert [g.tolist() for g in gradients] == [[[0.0, 0.0]], [0.0]]
+    (module(tg.ones(1, 2)) * 3).sum().backward()
+    assert all(p.grad is g for p, g in zip(module.parameters(), gradients))
+    assert [g.tolist() for g in gradients] == [[[3.0, 3.0]], [3.0]]
+    module.weight.grad = module.weight * 2
+    module.zero_grad(set_to_none=False)
+    assert module.weight.grad.grad_fn is None and not module.weight.grad.requires_grad
+
+
 def test_a_weight_that_is_computed() -> None:
     source = nn.Parameter(tg.tensor([[1.0, 2.0]]))
     layer = nn.Linear(2, 1)

@@ -407,6 +407,25 @@ def test_packed_sequences_as_in_pytorch(kind: str, options: Any, way: str) -> No
     check(program, way)
 
 
+@pytest.mark.oracle
+def test_functions_as_pytorchs_layers_call_them() -> None:
+    def program(torch: Any, note: Any) -> None:
+        _VF = torch._VF
+        for mode, kind in (("lstm", "LSTM"), ("gru", "GRU"), ("rnn_tanh", "RNN"), ("rnn_relu", "RNN")):
+            module = layer(torch, kind, bidirectional=True)
+            weights = [p for group in module.all_weights for p in group]
+            x = numbers(torch, 3, 2, 2)
+            hx, run = states(torch, module, (2,)), getattr(_VF, mode)
+            outs = [*run(x, hx, weights, True, 1, 0.0, False, True, False),
+                    *run(x.reshape(6, 2)[:4], torch.tensor([2, 1, 1]), hx, weights, True, 1, 0.0, False, True)]
+            note(*outs)
+            sum((out * out.cos()).sum() for out in outs).backward()
+            note(x.grad, *(p.grad for p in weights), *(h.grad for h in flat(hx)))
+        note(_VF.relu(torch.ones(2)), _VF.gru_cell(*(torch.ones(n, 2) for n in (1, 1, 6, 6))), hasattr(_VF, "nothing"))
+
+    check(program, "lazy")
+
+
 def test_derivatives_with_lengths() -> None:
     module, x = filled(tg, nn.LSTM(1, 2, dtype=tg.float64)), numbers(tg, 3, 2, 1)
 

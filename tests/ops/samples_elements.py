@@ -61,7 +61,7 @@ register("nanmedian", lambda: [s(I64([1.0, nan, 3.0, 2.0])), s(I64([[1.0, nan, 3
 register("median", lambda: [s(I64([1.0, nan, 3.0])), s(I64([[1.0, nan], [2.0, 0.5]]), 1), s(i(5)), s(f(0)), s(b(3)), s(f(2, 0), 1)])
 register("quantile nanquantile", lambda: [s(f(5), 0.3), s(f(2, 4), const(I64([0.0, 0.25, 1.0])), 1), s(f(2, 4), 0.5, 0, True), s(f(5), I64([0.1, 0.9]), 0, True), s(f(4), 0.6, interpolation="lower"),
          s(f(4), 0.6, interpolation="higher"), s(f(4), 0.6, interpolation="midpoint"), s(f(4), 0.6, interpolation="nearest"), s(I64([1.0, nan, 3.0]), 0.5), s(I64([[1.0, nan, 3.0], [nan, nan, nan]]), 0.5, 1),
-         s(f(2, 2), 0.5, keepdim=True), s(f(3), 1.5), s(f32(4), 0.25), s(f(3), f32(2)), s(i(3), 0.5), s(f(0), 0.5), s(f(3), 0.5, interpolation="up"), s(f(3), I64(0.5)), s(f(), 0.5)])  # fmt: skip
+         s(f(2, 2), 0.5, keepdim=True), s(f(3), 1.5), s(f32(4), 0.25), s(f(3), f32(2)), s(i(3), 0.5), s(f(0), 0.5), s(f(3), 0.5, interpolation="up"), kink(f(3), I64(0.5)), s(f(), 0.5)])  # fmt: skip
 register("mode", lambda: [s(i(6)), s(below(2, 3, 5), 1), s(below(2, 3, 5), 0, True), s(f(3)), s(f()), s(b(3)), kink(I64([2.0, 1.0, 2.0, 1.0])), s(c(2)), s(f(0))])
 register("aminmax", lambda: [s(f(2, 3)), s(f(2, 3), dim=1), s(f(2, 3), dim=0, keepdim=True), s(i(3)), s(f()), s(const(I64([1.0, nan]))), s(f(0)), s(b(3)), kink(I64([1.0, 1.0]))])
 register("kthvalue", lambda: [s(f(2, 4), 2, 0, True), s(i(4), 1), s(f(3), 4), s(f(), 1), s(b(3), 1)])

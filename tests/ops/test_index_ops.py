@@ -122,6 +122,12 @@ def test_unique_refuses_gradients_at_the_backward():
         values.sum().backward()
 
 
+def test_index_copy_to_one_element_uses_it():
+    x, source = leaf(), leaf(1)
+    gradients = tracegrad.autograd.grad(x.index_copy(0, tensor([0]), source), [x, source], create_graph=True)
+    assert [g.tolist() for g in gradients] == [0.0, [1.0]]
+
+
 def test_as_strided_of_a_view_counts_from_its_storage():
     x = tracegrad.arange(12.0)
     part = x[2:10].reshape(2, 4).t()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from calls import FUNCTIONS, arguments, cotangent, differences, flat, loose, name_of, run, usable
 from samples import REGISTRY, UNCERTAIN
@@ -24,7 +26,9 @@ def mapped(fn, call):
         found[:] = [x for x in flat(outs) if not hasattr(x, "detach")]
         return tuple(x for x in flat(outs) if hasattr(x, "detach"))
 
-    outs = tracegrad.vmap(lane, randomness="same")(*leaves)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outs = tracegrad.vmap(lane, randomness="same")(*leaves)
     roots = [t for t in outs if t.requires_grad]
     wanting = [t for t in leaves if t.requires_grad]
     if not roots:

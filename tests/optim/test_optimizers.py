@@ -237,6 +237,70 @@ def test_errors_are_torchs(call: Any, kind: type[Exception], message: str) -> No
     assert str(caught.value) == message
 
 
+# -- parameters that become others -------------------------------------------------------------------------------------
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("options", [("Adam", {}), ("Adam", {"amsgrad": True}), ("SGD", {"momentum": 0.9})], ids=str)
+@pytest.mark.parametrize("way", ["pruned", "swapped", "grown", "halved", "doubled and back"])
+def test_states_keep_their_elements_when_parameters_change(torch: Any, options: Any, way: str) -> None:
+    def seen(api: Any) -> Any:
+        ws = [api.nn.Parameter(api.arange(1.0, n + 1)) for n in (2, 3, 2, 4)]
+        optimizer = getattr(api.optim, options[0])(ws, lr=0.1, **options[1])
+        train(api, optimizer, ws, 2)
+        grads = [w.grad for w in ws]
+        for w in ws:
+            w.grad = None
+        if way == "pruned":
+            ws[0].data = ws[0].data[:1]
+            del optimizer.state[ws[0]]
+        if way == "swapped":  # as many elements as before
+            ws[1].data, ws[3].data = ws[3].data, ws[1].data
+        if way == "grown":
+            ws[1].data = api.ones(7)
+        if way == "halved":
+            for w in ws:
+                w.data = w.data.half()
+        if way == "doubled and back":
+            for w in ws:
+                w.data = w.data.double()
+                w.data = w.data.float()
+        if way in ("pruned", "doubled and back"):
+            train(api, optimizer, ws, 2)
+        else:
+            ws[0].grad = None if way == "halved" else grads[0]
+            optimizer.step()
+        states = optimizer.state_dict()["state"]
+        kept = [w.detach().tolist() for w in ws]
+        return kept, {i: {k: (str(v.dtype), v.tolist()) for k, v in s.items()} for i, s in states.items()}
+
+    (ours, mine), (others, theirs) = seen(tg), seen(torch)
+    for a, b in zip(ours, others, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert {i: {*s} for i, s in mine.items()} == {i: {*s} for i, s in theirs.items()}
+    for i, state in theirs.items():
+        for key, (dtype, elements) in state.items():
+            assert mine[i][key][0] == dtype
+            np.testing.assert_allclose(mine[i][key][1], elements, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+@pytest.mark.parametrize("shape", [(6,), (3, 1), (1,)])
+def test_states_of_another_shape_are_refused(name: str, shape: Any) -> None:
+    ws = [tg.nn.Parameter(tg.ones(n)) for n in (2, 3, 2, 4)]
+    optimizer = getattr(optim, name)(ws, lr=0.1, **({"momentum": 0.9} if name == "SGD" else {}))
+    train(tg, optimizer, ws, 2)
+    ws[1].data = tg.ones(shape)
+    with pytest.raises(RuntimeError, match=r"a gradient of shape \[3\]"):
+        optimizer.step()
+    ws[1].grad = None
+    with pytest.raises(RuntimeError, match=r"states of shape \[3\]"):
+        train(tg, optimizer, ws, 1)
+    del optimizer.state[ws[1]]
+    train(tg, optimizer, ws, 1)
+    assert ws[1].shape == shape and {*optimizer.state[ws[1]]} == {*optimizer.state[ws[0]]}
+
+
 # -- schedules ---------------------------------------------------------------------------------------------------------
 
 SCHEDULES = {

@@ -38,7 +38,7 @@ def compile(
     reads is looked at before each: globals and closures that the code names, attributes of objects that it names, items
     of lists and dicts, everything of modules. If it changes, the function is recorded again; if the function changes it
     itself, that is an error. Not seen are changes elsewhere: files, clocks, the elements of NumPy arrays, attributes
-    reached by ``getattr`` with a computed name, and globals of installed packages.
+    reached by ``getattr`` with a computed name, attributes of tensors, and globals and objects of installed packages.
 
     Args:
         model: a function, a method, a module or None, to be used as a decorator.

@@ -30,8 +30,12 @@ _PLAIN = (int, float, complex, bool, str, bytes, type(None))
 _LIBRARIES = tuple({os.path.join(p, "") for name in ("stdlib", "platstdlib", "purelib", "platlib")
                     if (p := sysconfig.get_paths().get(name))})  # fmt: skip
 _OURS = __name__.partition(".")[0]
+_HOME = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_ON_HEAP = 1 << 9  # among the flags of a class: made by Python code
 _MISSING = object()
 _held_in = attrgetter("cell_contents")
+_HOLDERS = ("types.SimpleNamespace", "argparse.Namespace")  # classes of libraries whose attributes are a user's
+_ONCE = ("__init__", "__new__", "__del__", "__repr__")  # special methods that no replay would call
 _MANY = 1000  # items of a container that are looked at one by one; of larger ones, the number
 
 
@@ -46,6 +50,19 @@ def _is_library(module: str | None) -> bool:
     return file.startswith(_LIBRARIES)
 
 
+def _of_library(made: Any) -> bool:
+    """Whether a class or a function is one that a user did not write.
+
+    ``functools.wraps`` gives a user's function the module of another, and what ``exec`` makes may have none.
+    """
+    if not _is_library(made.__module__):
+        return False
+    if isinstance(made, type):
+        return made.__module__ != "builtins" or not made.__flags__ & _ON_HEAP
+    file = made.__code__.co_filename
+    return file.startswith((*_LIBRARIES, _HOME)) or file.startswith("<") and "__name__" in made.__globals__
+
+
 def _plain(x: Any) -> bool:
     return type(x) in _PLAIN or type(x) is tuple and all(map(_plain, x))
 
@@ -57,6 +74,10 @@ def _same(a: Any, b: Any) -> bool:
 
 def _items(own: dict[str, Any], kind: str) -> list[Any]:
     return [*own[kind], *own[kind].values()]
+
+
+def _keyed(x: dict[Any, Any]) -> list[Any]:
+    return [*x, *x.values()]
 
 
 class _Place:
@@ -92,6 +113,7 @@ class Surroundings:
         self.modules: list[Module] = []
         self._seen: dict[int, Any] = {}
         self._names: set[str] = set()
+        self._asked: set[str] = set()  # those of them that an object may be without
         self._objects: list[tuple[Any, set[str]]] = []
         self._named: dict[int, tuple[Any, dict[str, None], str]] = {}  # id of a dict -> it, and which entries
         self._places: list[_Place] = []
@@ -164,6 +186,7 @@ class Surroundings:
         name = f"{type(m).__name__}."
         attributes = tuple(k for k in own if k not in ("_parameters", "_buffers", "_modules"))
         yield _Place(lambda: [own.get(k, _MISSING) for k in attributes], tuple(name + k for k in attributes))
+        yield _Place(lambda: tuple(own), (f"the attributes of {type(m).__name__}",))
         for kind in ("_parameters", "_buffers", "_modules"):
             yield _Place(partial(_items, own, kind), (f"the {kind[1:]} of {type(m).__name__}",))
         for k, hooks in own.items():
@@ -179,7 +202,7 @@ class Surroundings:
         known[1][name] = None
 
     def _function(self, f: Any) -> None:
-        if id(f) in self._seen or _is_library(f.__module__):
+        if id(f) in self._seen or _of_library(f):
             return
         self._seen[id(f)] = f
         for cell, name in zip(f.__closure__ or (), f.__code__.co_freevars):
@@ -194,9 +217,16 @@ class Surroundings:
         for default in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
             self._value(default, f"a default of {f.__name__}")
         self._code(f.__code__, f.__globals__)
+        self._objects.append((f, set()))
 
     def _code(self, code: Any, scope: dict[str, Any]) -> None:
         self._names.update(code.co_names)
+        if not {"getattr", "hasattr"}.isdisjoint(code.co_names):
+            asked = {x for x in code.co_consts if type(x) is str and x.isidentifier()} - self._asked
+            self._asked |= asked
+            self._names |= asked
+            for _, done in self._objects:  # that one is without it was not noted
+                done -= asked
         for name in code.co_names:
             if name in scope:
                 self._note(scope, name, "")
@@ -221,31 +251,33 @@ class Surroundings:
                 self._value(part, name)
         elif isinstance(x, Module):
             self._module(x, name)
-        elif isinstance(x, (Optimizer, LRScheduler)) and _is_library(kind.__module__):
+        elif isinstance(x, (Optimizer, LRScheduler)) and _of_library(kind):
             if isinstance(x, Optimizer):
                 self.optimizers.append(x)
             else:
                 self.schedulers.append(x)
                 self._objects.append((x, set()))
                 self._value(x.optimizer, name)
-        elif kind in (list, tuple, dict, set, frozenset, deque) or isinstance(x, dict):
+        elif isinstance(x, (list, tuple, dict, set, frozenset, deque)):
             self._container(x, name)
+            if not _of_library(kind):
+                self._object(x, f"{name}.")
         elif isinstance(x, types.ModuleType):
             if not _is_library(x.__name__):
                 self._object(x, f"{name}.")
-        elif not _is_library(x.__module__ if isinstance(x, type) else kind.__module__):
+        elif f"{kind.__module__}.{kind.__name__}" in _HOLDERS or not _of_library(x if isinstance(x, type) else kind):
             self._object(x, f"{name}.")
         elif isinstance(getattr(x, "__wrapped__", None), types.FunctionType):
             self._function(x.__wrapped__)
 
     def _module(self, x: Module, name: str) -> None:
         self.modules.append(x)
-        if not _is_library(type(x).__module__):
+        if not _of_library(type(x)):
             self._object(x, f"{name}.")
             self._attribute(x, "forward")
         for key, part in x._modules.items():
             self._value(part, f"{name}.{key}")
-        if not _is_library(type(x).__module__):
+        if not _of_library(type(x)):
             for key, part in x.__dict__.items():
                 if key not in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
                     self._value(part, f"{name}.{key}")
@@ -254,7 +286,7 @@ class Surroundings:
         if len(x) > _MANY:
             self._places.append(_Place(lambda: (len(x),), (f"the number of items of {name}",)))
             return
-        items = x.values if isinstance(x, dict) else lambda: x
+        items = partial(_keyed, x) if isinstance(x, dict) else lambda: x
         if not isinstance(x, (tuple, frozenset)):
             self._places.append(_Place(items, (name,)))
         for item in items():
@@ -262,18 +294,23 @@ class Surroundings:
 
     def _object(self, x: Any, name: str) -> None:
         self._objects.append((x, set()))
-        self._attribute(x, "__call__")
+        for cls in type(x).__mro__:  # operators call these, and no code names them
+            if not _of_library(cls):
+                for own, found in list(cls.__dict__.items()):
+                    if isinstance(found, types.FunctionType) and own.startswith("__") and own not in _ONCE:
+                        self._attribute(x, own)
 
     def _attributes(self) -> None:
         """Go through the attributes that code names, until there is nothing new."""
         before = None
-        while before != (len(self._names), len(self._objects)):
-            before = (len(self._names), len(self._objects))
+        while before != (len(self._names), len(self._asked), len(self._objects)):
+            before = (len(self._names), len(self._asked), len(self._objects))
             names = set(self._names)
             for x, done in list(self._objects):
-                for name in names - done:
+                new = names - done
+                done |= new
+                for name in new:
                     self._attribute(x, name)
-                done |= names
 
     def _attribute(self, x: Any, name: str) -> None:
         own = getattr(x, "__dict__", {})
@@ -282,8 +319,12 @@ class Surroundings:
             self._note(own, name, of)
             self._value(own[name], name)
             return
-        for cls in type(x).__mro__:  # all of them, as a method may call the one that it overrides
-            if name in cls.__dict__ and not _is_library(cls.__module__):
-                found = cls.__dict__[name]
-                self._note(cls.__dict__, name, of)
+        line = (*(x.__mro__[1:] if isinstance(x, type) else ()), *type(x).__mro__)
+        classes = [cls.__dict__ for cls in line if not _of_library(cls)]
+        if name not in self._asked and not any(name in held for held in classes):
+            return
+        for held in (own, *classes):  # where it is not, it may come to be
+            self._note(held, name, of)
+            if name in held:  # all of them, as a method may call the one that it overrides
+                found = held[name]
                 self._value(getattr(found, "fget", None) or getattr(found, "__func__", None) or found, name)

@@ -236,9 +236,9 @@ def _index_copy(x: Aval, index: Aval, source: Aval, d: int) -> Lowering:
     lead = (slice(None),) * axis
 
     def fn(a: Any, i: Any, s: Any) -> Any:
-        if not a.ndim:
-            return s.reshape(())
-        return a.at[(*lead, i.reshape(-1))].set(s if s.ndim else s.reshape((1,) * a.ndim))
+        slices = jnp.atleast_1d(a)
+        made = slices.at[(*lead, i.reshape(-1))].set(s if s.ndim else s.reshape((1,) * slices.ndim))
+        return made.reshape(a.shape)
 
     size = x.shape[axis] if x.ndim else 1
     wrong = (indices(1, size, lambda i: IndexError(

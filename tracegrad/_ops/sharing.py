@@ -17,6 +17,7 @@ from tracegrad._handle import (
     alias,
     check_inplace,
     constant,
+    is_alone,
     resize,
     share,
     write,
@@ -70,6 +71,14 @@ def set_data(self: Tensor, new: Any) -> None:
     if self._value.spec.wants and not new.dtype.is_inexact:
         raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
     share(self, new)  # type: ignore[arg-type]
+
+
+def give(tensor: Tensor, new: Tensor) -> None:
+    """Have ``tensor`` give up its elements for those of ``new``, which is nobody else's: ``tensor.data = new``."""
+    if is_alone(tensor):  # nobody keeps the old elements, and a write is cheaper
+        write(tensor, new)
+    else:
+        share(tensor, new)
 
 
 def set_(self: Tensor, source: Any = None, *rest: Any) -> Tensor:

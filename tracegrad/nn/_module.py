@@ -11,7 +11,7 @@ from tracegrad import _dtype
 from tracegrad._device import Device
 from tracegrad._dtype import DType, type_name
 from tracegrad._grad_mode import no_grad
-from tracegrad._handle import write
+from tracegrad._ops.sharing import give
 from tracegrad._tensor import Tensor
 from tracegrad.nn import _hooks
 from tracegrad.nn._loading import cast, load
@@ -427,14 +427,18 @@ class Module(_hooks.Hooked):
             zero_grad(p, set_to_none)
 
     def _apply(self: T, fn: Callable[[Tensor], Tensor]) -> T:
-        """Replace every parameter's, gradient's and buffer's elements by ``fn`` of them."""
+        """Replace buffers by ``fn`` of them, and give parameters and gradients the elements that it returns."""
+        changes.count += 1
         with no_grad():
-            for member in (*self.parameters(), *self.buffers()):
-                for tensor in (member, member._grad):
+            for module in self.modules():
+                for name, buffer in module._buffers.items():
+                    module._buffers[name] = None if buffer is None else fn(buffer)
+            for p in self.parameters():
+                for tensor in (p, p._grad):
                     if tensor is not None:
                         changed = fn(tensor)
                         if changed is not tensor:
-                            write(tensor, changed)
+                            give(tensor, changed)
         return self
 
     def to(self: T, *args: Any, **kwargs: Any) -> T:
@@ -573,5 +577,6 @@ def zero_grad(p: Tensor, set_to_none: bool) -> None:
         if set_to_none:
             p._grad = None
         else:
-            with no_grad():
-                p._grad = p._grad.detach().zero_()
+            if p._grad.requires_grad:
+                p._grad.detach_()
+            p._grad.zero_()

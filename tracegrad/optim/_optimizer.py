@@ -24,7 +24,7 @@ from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
 from tracegrad.autograd._hooks import RemovableHandle
 from tracegrad.autograd._hooks import put as put_hook
-from tracegrad.optim._packing import Pack, announce, pack, unpack
+from tracegrad.optim._packing import Pack, announce, avals, pack, unpack
 
 Group = dict[str, Any]
 
@@ -118,8 +118,9 @@ class Optimizer:
                 if set_to_none:
                     p._grad = None
                 elif p._grad is not None:
-                    with no_grad():
-                        p._grad = p._grad.detach().zero_()
+                    if p._grad.requires_grad:
+                        p._grad.detach_()
+                    p._grad.zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; call ``closure`` first and return its result."""
@@ -188,10 +189,13 @@ class Optimizer:
         self._states, self._packs = states, []
 
     def _packed(self, params: list[Tensor], names: tuple[str, ...]) -> Pack | None:
-        """Return the states ``names`` of ``params`` if they are one value; else every state of them is a tensor now."""
+        """Return the states ``names`` of ``params`` if they are one value; else every state of them is a tensor now.
+
+        Parameters that have another shape or dtype than when it was made (``p.data = ...``) need tensors.
+        """
         ids = list(map(id, params))
         for known in self._packs:
-            if known.ids == ids and known.names == names:
+            if known.ids == ids and known.names == names and known.of == avals(params):
                 return known
         chosen = set(ids)
         self._unpack([known for known in self._packs if not chosen.isdisjoint(known.ids)])

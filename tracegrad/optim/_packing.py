@@ -37,13 +37,19 @@ class Pack:
     Where they count their steps, which is the same number for all, that comes last.
     """
 
-    __slots__ = ("_value", "params", "ids", "names")
+    __slots__ = ("_value", "params", "of", "ids", "names")
 
     def __init__(self, value: Value, params: list[Tensor], names: tuple[str, ...]):
         self._value = value
         self.params = params
+        self.of = avals(params)  # as they were when their states were packed
         self.ids = list(map(id, params))
         self.names = names
+
+
+def avals(params: Sequence[Tensor]) -> list[Aval]:
+    """Return the avals of parameters."""
+    return [p._value.spec.aval for p in params]
 
 
 def groups(of: Sequence[tuple[int, Any]]) -> Groups:
@@ -71,7 +77,7 @@ def pack(params: list[Tensor], states: list[dict[str, Any]], names: tuple[str, .
         return None
     if any("step" in s and _references(s, "step") > _LONE for s in states):
         return None
-    of = [p._value.spec.aval for p in params]
+    of = avals(params)
     steps = {float(s["step"]) for s in states if "step" in s}
     if len(steps) > 1 or len({x.device for x in of}) > 1:
         return None
@@ -79,27 +85,27 @@ def pack(params: list[Tensor], states: list[dict[str, Any]], names: tuple[str, .
         if any(s[name]._value.spec.aval is not p._value.spec.aval for name in names):
             return None
     arrays: list[Any] = []
-    avals: list[Aval] = []
+    parts: list[Aval] = []
     chosen = _groups(of)
     for name in names:
         columns = [np.asarray(trace.force(s[name]._value)) for s in states]
         for group in chosen:
             first = of[group[0]]
             array = np.concatenate([columns[i].reshape(-1) for i in group]) if len(group) > 1 else columns[group[0]]
-            avals.append(aval(array.shape, first.dtype, first.device))
-            arrays.append(trace.to_device(np.array(array), avals[-1]))
+            parts.append(aval(array.shape, first.dtype, first.device))
+            arrays.append(trace.to_device(np.array(array), parts[-1]))
     for step in steps:
-        avals.append(aval((), float64, of[0].device))
-        arrays.append(trace.to_device(np.array(step), avals[-1]))
+        parts.append(aval((), float64, of[0].device))
+        arrays.append(trace.to_device(np.array(step), parts[-1]))
     for s in states:
         for name in names:
             del s[name]
-    return Pack(concrete(tuple(arrays), bundle(tuple(avals))), params, names)
+    return Pack(concrete(tuple(arrays), bundle(tuple(parts))), params, names)
 
 
 def unpack(packed: Pack) -> list[dict[str, Tensor]]:
     """Return the states of each parameter as tensors."""
-    of = [p._value.spec.aval for p in packed.params]
+    of = packed.of
     states: list[dict[str, Tensor]] = [{} for _ in of]
     held = trace.force(packed._value)
     arrays = iter(held)
@@ -123,7 +129,7 @@ def scalar(x: float) -> Tensor:
 def announce(params: Sequence[Tensor]) -> None:
     """Have programs take the small ones among parameters as one array, see `_engine/blocks.py`."""
     variables = [p._variable for p in params]
-    for group in _groups([p._value.spec.aval for p in params]):
+    for group in _groups(avals(params)):
         chosen = [v for v in map(variables.__getitem__, group) if v is not None]
         if len(chosen) >= FEWEST and len(chosen) == len(group):
             Pool(chosen)
@@ -144,8 +150,13 @@ def updated(
         before: ``(parameter, gradient) -> gradient``.
         step: ``(gradient, *states) -> (change, *new states)``, elementwise, for several parameters at once.
         after: ``(parameter, change) -> new parameter``.
+
+    Raises:
+        RuntimeError: for a gradient, or states, of another shape than their parameter has now.
     """
     params, grads, held = operands[:count], operands[count : 2 * count], operands[2 * count :]
+    for p, g in zip(params, grads):
+        _check(p, g, "a gradient", "set it to None")
     packed = len(held) == 1 and isinstance(held[0], tuple)
     arrays = held[0] if packed else held
     alone = tuple((i,) for i in range(count))
@@ -157,6 +168,8 @@ def updated(
         held = [arrays[j] for j in places]
         if len(group) == 1:
             (i,) = group
+            for state in held:
+                _check(params[i], state, "states", "delete them (del optimizer.state[parameter])")
             change, *after_it = _by_parts(step, before(params[i], _cast(grads[i], params[i])), *held)
             new[i] = after(params[i], change)
         else:
@@ -170,11 +183,18 @@ def updated(
             for i, p in zip(group, changed):
                 new[i] = p
         for j, state in zip(places, after_it):
-            states[j] = state
+            states[j] = _cast(state, arrays[j])
     return (*new, tuple(states)) if packed else (*new, *states)
 
 
+def _check(p: Any, own: Any, what: str, remedy: str) -> None:
+    if own.shape != p.shape:
+        raise RuntimeError(f"optimizer.step: a parameter of shape {list(p.shape)} has {what} of shape "
+                           f"{list(own.shape)}: {remedy}, or give it what has its shape")
+
+
 def _cast(g: Any, p: Any) -> Any:
+    """Return ``g`` in the dtype of ``p``."""
     return g if g.dtype == p.dtype else g.astype(p.dtype)
 
 

@@ -11,7 +11,7 @@ from tracegrad._engine.op import Lowering
 from tracegrad._engine.trace import record
 from tracegrad._engine.value import Aval
 from tracegrad._grad_mode import no_grad
-from tracegrad._handle import write
+from tracegrad._ops.sharing import give
 from tracegrad._tensor import Tensor
 
 
@@ -33,13 +33,17 @@ def _joined(*of: Aval) -> Lowering:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Write the elements of a vector to the parameters, in order."""
+    """Give the parameters the elements of a vector, in order, as ``parameter.data = ...`` does.
+
+    What shared elements with a parameter keeps the old ones. PyTorch's parameters share those of the vector from then
+    on; here they have elements of their own.
+    """
     if not isinstance(vec, Tensor):
         raise TypeError(f"expected torch.Tensor, but got: {type(vec).__name__}")
     chosen = list(parameters)
     with no_grad():
         for p, new in zip(chosen, record(_split, tuple(p._value.spec.aval for p in chosen), vec)):
-            write(p, new)
+            give(p, new)
 
 
 def _split(vector: Aval, *parts: Aval) -> Lowering:

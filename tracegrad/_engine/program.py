@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tracegrad import _disk, _working_memory
+from tracegrad import _disk, _mappings, _working_memory
 from tracegrad._config import config
 from tracegrad._engine import (
     alike,
@@ -41,6 +41,8 @@ from tracegrad._engine.value import Spec
 LEAF_ARRAY, OUTPUT, CONSTANT, PIECE, PART = range(5)
 #: Rows of one stacked array are returned as that where at least one of this many is live.
 _LIVE_ROWS = 4
+#: The process's mappings are counted whenever this many programs more are kept.
+_LOOK = 16
 
 
 class Program:
@@ -441,7 +443,10 @@ _last: Program | None = None  # the last of them
 
 
 def keep(program: Program) -> None:
-    """Note that ``program`` runs; drop the least recently run where there are more than the bound."""
+    """Note that ``program`` runs; drop the least recently run where there are more than the bound.
+
+    Half of them go where they take so much of the process that XLA could end it, see `_mappings.py`.
+    """
     global _last
     if program is _last:
         return
@@ -451,7 +456,10 @@ def keep(program: Program) -> None:
         _recent.move_to_end(key)
         return
     _recent[key] = program
-    while len(_recent) > config.max_programs:
+    bound = config.max_programs
+    if len(_recent) % _LOOK == 0 and len(_recent) > 2 * _LOOK and _mappings.crowded():
+        bound = min(bound, len(_recent) // 2)
+    while len(_recent) > bound:
         _, old = _recent.popitem(last=False)
         if old.node.programs is not None and old in old.node.programs:
             old.node.programs.remove(old)

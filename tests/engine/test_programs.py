@@ -220,3 +220,28 @@ def test_mappings_are_counted(monkeypatch, tmp_path):
     assert _mappings._limit() == float("inf")
     (tmp_path / "none").write_text("65530\n")
     assert _mappings._limit() == 32765
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other platforms do it by themselves")
+def test_large_parameters_are_overwritten_where_they_lie(monkeypatch):
+    """Of a hidden layer, too, whose weights a backward reads besides; and the elements are the same as of a copy."""
+
+    def trained(donated):
+        torch.clear_caches()
+        monkeypatch.setattr(programs, "_RENEWED", donated)
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 1))
+        optimizer = torch.optim.Adam(model.parameters())
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.ones(5, 20)).sum().backward()
+            optimizer.step()
+            torch.synchronize()
+        step = max(programs.all_programs(), key=lambda p: len(p.donated))
+        return [p.tolist() for p in model.parameters()], step._compiled.as_text().count("f32[300,300]{1,0} copy(")
+
+    (copied, copies), (in_place, none) = trained(1 << 40), trained(1 << 20)
+    assert copies and not none
+    assert in_place == copied
+    monkeypatch.setattr(programs, "_IN_PLACE", {"xla_has_no_such_option": True})
+    assert trained(1 << 20)[0] == copied

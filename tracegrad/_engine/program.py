@@ -41,6 +41,11 @@ from tracegrad._engine.value import Spec
 LEAF_ARRAY, OUTPUT, CONSTANT, PIECE, PART = range(5)
 #: Rows of one stacked array are returned as that where at least one of this many is live.
 _LIVE_ROWS = 4
+#: On a CPU, XLA copies a parameter that it overwrites if something reads it that the new elements do not depend on,
+#: such as the gradient of what a layer was given: unless it looks at the order in which it runs things. That makes up
+#: for the concurrency that it costs from about this many bytes on, see ``benchmarks/lowerings.md``.
+_IN_PLACE: dict[str, Any] = {"xla_cpu_copy_insertion_use_region_analysis": True}
+_RENEWED = 3 << 19
 #: The process's mappings are counted whenever this many programs more are kept.
 _LOOK = 16
 
@@ -412,7 +417,7 @@ class Program:
                 if whole is None:
                     whole = not self._on_cpu or credit.grant(self.record)
                 self.record.cheap = not whole
-                compiled = traced.lower().compile(credit.OPTIONS if self.record.cheap else None)
+                compiled = self._compile(traced.lower())
         finally:
             notice.cancel()
         if self._on_cpu:
@@ -421,6 +426,16 @@ class Program:
         self.call = self._first_call
         self.record.compile_seconds = time.perf_counter() - start
         report.compiled(self.record)
+
+    def _compile(self, lowered: Any) -> Any:
+        if self.record.cheap:
+            return lowered.compile(credit.OPTIONS)
+        if self._on_cpu and sum(self.spec(self.leaf_slots[i]).aval.nbytes for i in self.donated) >= _RENEWED:
+            try:
+                return lowered.compile(_IN_PLACE)
+            except jax.errors.JaxRuntimeError:  # a later XLA may have another name for it
+                pass
+        return lowered.compile()
 
     def _first_call(self, *args: Any) -> Any:
         """Call with JAX's checks, which build its C++ entry; later calls go there straight.

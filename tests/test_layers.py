@@ -21,7 +21,7 @@ ROOT = Path(tracegrad.__file__).parent
 
 #: From the bottom up. A module imports its own layer and those below; a package stands for all its modules.
 LAYERS = {
-    "facts": "_pytree _errors _formats _config _disk _working_memory _size _dtype _limits _device",
+    "facts": "_pytree _errors _formats _config _disk _working_memory _mappings _size _dtype _limits _device",
     "engine": "_engine",
     "handle": "_grad_mode _layout _rewriting _handle",
     "autograd": "autograd",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tracegrad as torch
-from tracegrad import nn
+from tracegrad import _mappings, nn
 from tracegrad._engine import program as programs
 
 
@@ -194,3 +194,54 @@ def test_parameters_are_donated_after_a_read_between_forward_and_backward():
     loss.backward()
     opt.step()
     assert w.jax().unsafe_buffer_pointer() == pointer
+
+
+def test_programs_go_where_the_process_has_too_many_mappings(monkeypatch):
+    torch.clear_caches()
+    crowded, first = [False], None
+    monkeypatch.setattr(_mappings, "crowded", lambda: crowded[0])
+    for size in range(1, 51):
+        crowded[0] = size > 40
+        assert (torch.ones(size) * 2).sum().item() == 2 * size
+        first = first or weakref.ref(programs.all_programs()[0])
+    assert programs.count() <= 32 and first() is None
+    assert (torch.ones(1) * 2).sum().item() == 2
+
+
+def test_mappings_are_counted(monkeypatch, tmp_path):
+    monkeypatch.setattr(_mappings, "_MAPS", tmp_path / "maps")
+    monkeypatch.setattr(_mappings, "_most", 2)
+    assert not _mappings.crowded(), "no Linux"
+    (tmp_path / "maps").write_text("a\nb\n")
+    assert not _mappings.crowded()
+    (tmp_path / "maps").write_text("a\nb\nc\n")
+    assert _mappings.crowded()
+    monkeypatch.setattr(_mappings, "_ALLOWED", tmp_path / "none")
+    assert _mappings._limit() == float("inf")
+    (tmp_path / "none").write_text("65530\n")
+    assert _mappings._limit() == 32765
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other platforms do it by themselves")
+def test_large_parameters_are_overwritten_where_they_lie(monkeypatch):
+    """Of a hidden layer, too, whose weights a backward reads besides; and the elements are the same as of a copy."""
+
+    def trained(donated):
+        torch.clear_caches()
+        monkeypatch.setattr(programs, "_RENEWED", donated)
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 1))
+        optimizer = torch.optim.Adam(model.parameters())
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.ones(5, 20)).sum().backward()
+            optimizer.step()
+            torch.synchronize()
+        step = max(programs.all_programs(), key=lambda p: len(p.donated))
+        return [p.tolist() for p in model.parameters()], step._compiled.as_text().count("f32[300,300]{1,0} copy(")
+
+    (copied, copies), (in_place, none) = trained(1 << 40), trained(1 << 20)
+    assert copies and not none
+    assert in_place == copied
+    monkeypatch.setattr(programs, "_IN_PLACE", {"xla_has_no_such_option": True})
+    assert trained(1 << 20)[0] == copied

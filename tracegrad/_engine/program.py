@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tracegrad import _disk, _working_memory
+from tracegrad import _disk, _mappings, _working_memory
 from tracegrad._config import config
 from tracegrad._engine import alike, blocks, checks, credit, jax_state, layout, orders, report, tape, trie
 from tracegrad._engine.plan import Plan
@@ -27,6 +27,13 @@ from tracegrad._engine.trie import BACKWARD, LEAF, OP, VARIABLE, Node
 LEAF_ARRAY, OUTPUT, CONSTANT, PIECE, PART = range(5)
 #: Rows of one stacked array are returned as that where at least one of this many is live.
 _LIVE_ROWS = 4
+#: On a CPU, XLA copies a parameter that it overwrites if something reads it that the new elements do not depend on,
+#: such as the gradient of what a layer was given: unless it looks at the order in which it runs things. That makes up
+#: for the concurrency that it costs from about this many bytes on, see ``benchmarks/lowerings.md``.
+_IN_PLACE: dict[str, Any] = {"xla_cpu_copy_insertion_use_region_analysis": True}
+_RENEWED = 3 << 19
+#: The process's mappings are counted whenever this many programs more are kept.
+_LOOK = 16
 
 
 class Program(Plan):
@@ -319,7 +326,7 @@ class Program(Plan):
                 if whole is None:
                     whole = not self._on_cpu or credit.grant(self.record)
                 self.record.cheap = not whole
-                compiled = traced.lower().compile(credit.OPTIONS if self.record.cheap else None)
+                compiled = self._compile(traced.lower())
         finally:
             notice.cancel()
         if self._on_cpu:
@@ -328,6 +335,16 @@ class Program(Plan):
         self.call = self._first_call
         self.record.compile_seconds = time.perf_counter() - start
         report.compiled(self.record)
+
+    def _compile(self, lowered: Any) -> Any:
+        if self.record.cheap:
+            return lowered.compile(credit.OPTIONS)
+        if self._on_cpu and sum(self.spec(self.leaf_slots[i]).aval.nbytes for i in self.donated) >= _RENEWED:
+            try:
+                return lowered.compile(_IN_PLACE)
+            except jax.errors.JaxRuntimeError:  # a later XLA may have another name for it
+                pass
+        return lowered.compile()
 
     def _first_call(self, *args: Any) -> Any:
         """Call with JAX's checks, which build its C++ entry; later calls go there straight.
@@ -350,7 +367,10 @@ _last: Program | None = None  # the last of them
 
 
 def keep(program: Program) -> None:
-    """Note that ``program`` runs; drop the least recently run where there are more than the bound."""
+    """Note that ``program`` runs; drop the least recently run where there are more than the bound.
+
+    Half of them go where they take so much of the process that XLA could end it, see `_mappings.py`.
+    """
     global _last
     if program is _last:
         return
@@ -360,7 +380,10 @@ def keep(program: Program) -> None:
         _recent.move_to_end(key)
         return
     _recent[key] = program
-    while len(_recent) > config.max_programs:
+    bound = config.max_programs
+    if len(_recent) % _LOOK == 0 and len(_recent) > 2 * _LOOK and _mappings.crowded():
+        bound = min(bound, len(_recent) // 2)
+    while len(_recent) > bound:
         _, old = _recent.popitem(last=False)
         if old.node.programs is not None and old in old.node.programs:
             old.node.programs.remove(old)

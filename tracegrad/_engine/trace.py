@@ -299,7 +299,8 @@ def enter(trace: Trace, value: Value) -> int:
             return trace.take(value)  # type: ignore[attr-defined,no-any-return]
         trace.meet(value)  # type: ignore[attr-defined]
     kind = type(value.array)
-    if kind is not _ArrayImpl and (kind is not Part or trace.immediate) and not _make_ready(trace, value):
+    if kind is not _ArrayImpl and kind is not tuple and (kind is not Part or trace.immediate) \
+            and not _make_ready(trace, value):  # fmt: skip
         return -1
     while True:
         node = trace.node

@@ -62,6 +62,11 @@ class Aval:
             count *= size
         return count
 
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return sum(part.nbytes for part in self.parts) or self.numel * self.dtype.itemsize
+
     def __repr__(self) -> str:
         if self.parts:
             return f"({', '.join(map(repr, self.parts))})"

@@ -8,10 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.trace import record
-from tracegrad._engine.value import Input
 from tracegrad._tensor import Tensor
-from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, note_update, put, renewable, zeros_like
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, note_update, update, zeros_like
 from tracegrad.optim._packing import scalar, updated
 
 _NAMES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -106,7 +104,7 @@ class Adam(Optimizer):
         for step in sorted(set(steps)):  # some may have started late, or had no gradient once
             chosen = [i for i, own in enumerate(steps) if own == step]
             held = [states[i][name] for name in names for i in chosen]
-            self._record(group, [params[i] for i in chosen], held, Input(step + 1.0))
+            self._record(group, [params[i] for i in chosen], held, step + 1.0)
             for i in chosen:
                 counter = states[i]["step"]
                 if isinstance(counter, Tensor):  # somebody may hold it
@@ -114,12 +112,10 @@ class Adam(Optimizer):
                 else:
                     states[i]["step"] = scalar(step + 1.0)
 
-    def _record(self, group: Group, params: list[Tensor], held: list[Any], *step: Input) -> None:
+    def _record(self, group: Group, params: list[Tensor], held: list[Any], *step: float) -> None:
         """Record one update; the number of the step is among packed states, else it is given."""
         note_update(self, group, held, lambda: _numbers(group), lambda: _flags(group))
-        flags = (len(params), *_flags(group), renewable(params))
-        grads = [p._grad for p in params]
-        put(params, held, record(_adam, flags, *params, *grads, *held, *step, *map(hyper, _numbers(group))))
+        update(_adam, _flags(group), params, held, (*step, *_numbers(group)))
 
     def _taken(self, state: dict[str, Any]) -> dict[str, Any]:
         return {key: scalar(float(value)) if key == "step" else value for key, value in state.items()}

@@ -15,7 +15,9 @@ import numpy as np
 from tracegrad._dtype import type_name
 from tracegrad._engine import trace
 from tracegrad._engine.flush import flush, flush_current
+from tracegrad._engine.op import Rule
 from tracegrad._engine.recording import recording
+from tracegrad._engine.renewing import renew
 from tracegrad._engine.value import Input, concrete
 from tracegrad._errors import UnsupportedError
 from tracegrad._grad_mode import enable_grad, no_grad
@@ -415,9 +417,37 @@ def note_update(optimizer: Optimizer, group: Group, held: Sequence[Any], numbers
     compiled.effect(("update", id(optimizer), id(group), id(packed), recorded), again, holds, same=same)
 
 
-def hyper(x: Any) -> Any:
-    """Return a hyperparameter as an operand: a number is an input of the program from the start."""
-    return Input(x) if type(x) is float else x if isinstance(x, Handle) else Input(float(x))
+def update(rule: Rule, flags: tuple[Any, ...], params: list[Tensor], states: Sequence[Any],
+           numbers: Sequence[Any]) -> None:  # fmt: skip
+    """Record an update, and point the parameters, then their states, at their new values.
+
+    Args:
+        rule: that of the operation; its params are their number, ``flags``, and whether it renews them.
+        flags: what of the group decides which operation it is.
+        params: what is updated; all have gradients.
+        states: those of the parameters, one by one, or a `Pack`.
+        numbers: the hyperparameters, each an input of the program from the start where it is no tensor.
+    """
+    renews = all([p._value.spec.wants and p._variable is not None and (p._storage is None or is_alone(p))
+                  for p in params])  # fmt: skip
+    how = len(params), *flags, renews
+    numbers = [x if type(x) is float or isinstance(x, Handle) else float(x) for x in numbers]
+    operands = [*params, *[p._grad for p in params], *states]
+    new = renew(rule, how, operands, numbers) if renews else None
+    if new is None:
+        inputs = [Input(x) if type(x) is float else x for x in numbers]
+        new = [t._value for t in trace.record(rule, how, *operands, *inputs)]
+    for p, value in zip(params, new):
+        if value.source is None:
+            write(p, tensor_of(value))
+        else:  # `Lowering.renews`
+            p._value = value
+            if p._storage is None:
+                p._writes += 1
+            else:
+                p._storage.count()
+    for s, value in zip(states, new[len(params) :]):
+        s._value = value
 
 
 def _apart(params: list[Tensor]) -> list[list[Tensor]]:
@@ -426,27 +456,6 @@ def _apart(params: list[Tensor]) -> list[list[Tensor]]:
     if len({*map(id, shared)}) < len(shared):
         return [[p] for p in params]
     return [params] if params else []
-
-
-def renewable(params: list[Tensor]) -> bool:
-    """Whether the parameters' new values are all that a step changes: each is a variable, none has aliases."""
-    return all([p._value.spec.wants and p._variable is not None and is_alone(p) for p in params])
-
-
-def put(params: list[Tensor], states: Sequence[Any], new: tuple[Tensor, ...]) -> None:
-    """Point the parameters, then their states, at their new values."""
-    for p, result in zip(params, new):
-        value = result._value
-        if value.source is None:
-            write(p, result)
-        else:  # `Lowering.renews`
-            p._value = value
-            if p._storage is None:
-                p._writes += 1
-            else:
-                p._storage.count()
-    for s, result in zip(states, new[len(params) :]):
-        s._value = result._value
 
 
 def check_options(lr: Any, weight_decay: Any, differentiable: bool) -> None:

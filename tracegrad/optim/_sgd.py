@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tracegrad._engine.op import Lowering
-from tracegrad._engine.trace import record
 from tracegrad._tensor import Tensor
-from tracegrad.optim._optimizer import Group, Optimizer, check_options, hyper, note_update, put, renewable, zeros_like
+from tracegrad.optim._optimizer import Group, Optimizer, check_options, note_update, update, zeros_like
 from tracegrad.optim._packing import updated
 
 
@@ -108,9 +107,7 @@ class SGD(Optimizer):
             return group["lr"], group["momentum"], rest, group["weight_decay"]
 
         note_update(self, group, buffers, numbers, lambda: (fixed, bool(group["momentum"]), *_flags(group)))
-        flags = (len(params), bool(buffers), *_flags(group), renewable(params))
-        grads = [p._grad for p in params]
-        put(params, buffers, record(_sgd, flags, *params, *grads, *buffers, *map(hyper, numbers())))
+        update(_sgd, (bool(buffers), *_flags(group)), params, buffers, numbers())
 
 
 def _flags(group: Group) -> tuple[Any, ...]:

@@ -259,6 +259,18 @@ def gradients_in_a_transform(torch, note):
     return rows, again
 
 
+@program
+def gradients_that_are_always_zero(torch, note):
+    """Zeros, not None, though nothing of the cotangent comes to them."""
+    x, y = leaf(torch), leaf(torch, -2.0, 0.7)
+    found = []
+    for z in (torch.copysign(x, y), torch.nextafter(x, y), torch.div(x, y, rounding_mode="floor")):
+        note(z)
+        gradients = torch.autograd.grad(z.sum(), [x, y], create_graph=True)
+        found += [g.detach() for g in gradients]
+    return found
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("run", PROGRAMS, ids=lambda p: p.__name__)

@@ -86,8 +86,9 @@ def _groups(node: Node, wanted: tuple[int, ...], given: tuple[bool, ...], static
         with trace.collection_paused:
             results = tape.computed_from(fn, avals)
         groups: dict[Any, list[int]] = {}
+        constant = all(given) and node.rule is not _vjp_rule  # such as that of a sign: zeros, not nothing
         for i, reads in zip(wanted, results):
-            if any(x >= first for x in reads):
+            if constant or any(x >= first for x in reads):
                 simple = lowering.weight == 1 and len(wanted) <= 3
                 groups.setdefault(frozenset(x for x in reads if wants[x]) if simple else (), []).append(i)
         found = node.known[key] = tuple(map(tuple, groups.values()))

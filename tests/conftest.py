@@ -5,22 +5,21 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import pytest
 
 import tracegrad
+from tracegrad import _mappings
 
 #: A process may have 65,530 mappings on Linux; each program of XLA's has some, and one too many ends the process.
 MAPPINGS = 25_000
-_maps = Path("/proc/self/maps")
 _tests = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    if next(_tests) % 20 == 0 and _maps.exists() and _maps.read_bytes().count(b"\n") > MAPPINGS:
+    if next(_tests) % 20 == 0 and _mappings.count() > MAPPINGS:
         tracegrad.clear_caches()
         jax.clear_caches()
         gc.collect()

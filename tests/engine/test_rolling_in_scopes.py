@@ -25,6 +25,7 @@ from _bodies import (  # noqa: F401
     same,
     weights,
 )
+from _more_loops import Scaled
 
 import tracegrad as torch
 from tracegrad._config import config
@@ -368,18 +369,6 @@ def test_a_hook_within_ends_a_loop_of_the_backward_and_says_so():
     check(program, expected)
     assert any("a hook, a custom Function or a gradient that is asked for ends the loop (in checkpoint)" in why
                for why in noted("unrolled", start))  # fmt: skip
-
-
-class Scaled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * 2
-
-    @staticmethod
-    def backward(ctx, g):
-        (x,) = ctx.saved_tensors
-        return g * x
 
 
 def test_a_custom_function_within_is_not_rolled_and_says_so():

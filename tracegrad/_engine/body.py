@@ -36,7 +36,6 @@ class Body(Plan):
         self.run_for(set(slots))
         #: the leaves that the slots are computed from: the op's operands
         self.leaves = tuple(n.slot for n in self.run_nodes if n.kind == LEAF)
-        self.counts = (node.floats, node.ints)  # of input numbers
         specs = [self.spec(s) for s in slots]
         traversed, ends = tape.reach(self.path, [s for s, spec in zip(slots, specs) if spec.wants])
         if traversed:
@@ -92,7 +91,7 @@ class Body(Plan):
 
     def _replay(self, operands: Sequence[Any], found: list[Found] | None) -> Env:
         arrays, numbers = operands[: len(self.leaves)], operands[len(self.leaves) :]
-        floats, ints = self.counts
+        floats, ints = self.node.floats, self.node.ints
         if len(numbers) == floats + ints:  # one by one
             packed = Numbers(numbers[:floats], numbers[floats:])
         else:

@@ -7,7 +7,7 @@ program, backwards alone, those of its path and later ones with what it returns;
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from tracegrad._engine import alike, loop, region, rolling, tape
@@ -95,17 +95,19 @@ class Plan:
                 found.append(unit)
         return found
 
-    def scopes(self) -> Iterator[Plan]:
-        """Yield the plans of the scopes in it, and of those in these, each once."""
-        inner = {id(n.lowering.scope): n.lowering.scope for n in self.run_nodes if n.lowering and n.lowering.scope}
-        for plan in inner.values():
-            yield plan
-            yield from plan.scopes()
+    def scopes(self) -> list[Plan]:
+        """Return the plans of the scopes in it, and of those in these, each once."""
+        found: dict[Plan, None] = {}
+        for node in self.run_nodes:
+            plan = node.lowering.scope if node.lowering else None
+            if plan is not None and plan not in found:
+                found |= dict.fromkeys((plan, *plan.scopes()))
+        return list(found)
 
     def told(self) -> tuple[list[str], list[str]]:
         """Return in words which loops are rolled, here and in scopes, and what repeats and is not, and why."""
         rolled, unrolled = [], []
-        for plan in {id(plan): plan for plan in (self, *self.scopes())}.values():
+        for plan in (self, *self.scopes()):
             place = f" (in {plan.name})" if plan.name else ""
             stretches = [unit for r in plan.regions for unit in r.units if isinstance(unit, Stretch)]
             rolled += [stretch.describe() + place for stretch in stretches]

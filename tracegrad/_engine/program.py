@@ -32,7 +32,7 @@ _LIVE_ROWS = 4
 #: for the concurrency that it costs from about this many bytes on, see ``benchmarks/lowerings.md``.
 _IN_PLACE: dict[str, Any] = {"xla_cpu_copy_insertion_use_region_analysis": True}
 _RENEWED = 3 << 19
-#: The process's mappings are counted whenever this many programs more are kept.
+#: The process's mappings are counted whenever this many programs more were kept.
 _LOOK = 16
 
 
@@ -364,6 +364,7 @@ class Program(Plan):
 
 _recent: OrderedDict[int, Program] = OrderedDict()
 _last: Program | None = None  # the last of them
+_added = 0  # how many came
 
 
 def keep(program: Program) -> None:
@@ -371,7 +372,7 @@ def keep(program: Program) -> None:
 
     Half of them go where they take so much of the process that XLA could end it, see `_mappings.py`.
     """
-    global _last
+    global _last, _added
     if program is _last:
         return
     _last = program
@@ -380,8 +381,9 @@ def keep(program: Program) -> None:
         _recent.move_to_end(key)
         return
     _recent[key] = program
+    _added += 1
     bound = config.max_programs
-    if len(_recent) % _LOOK == 0 and len(_recent) > 2 * _LOOK and _mappings.crowded():
+    if _added % _LOOK == 0 and len(_recent) > 2 * _LOOK and _mappings.crowded():
         bound = min(bound, len(_recent) // 2)
     while len(_recent) > bound:
         _, old = _recent.popitem(last=False)
@@ -401,7 +403,7 @@ def all_programs() -> list[Program]:
 
 def clear() -> None:
     """Forget every program and every trace."""
-    global _last
-    _last = None
+    global _last, _added
+    _last, _added = None, 0
     _recent.clear()
     trie.clear()

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from tracegrad._engine.op import Rule
-from tracegrad._engine.trace import enter, state
+from tracegrad._engine.trace import enter, pending, state
 from tracegrad._engine.value import Value
 
 _value_of = attrgetter("_value")
@@ -33,14 +33,7 @@ def renew(rule: Rule, params: tuple[Any, ...], operands: Sequence[Any], numbers:
         return None
     if not set(map(type, numbers)) <= {float}:
         return None
-    made = []
-    for slot, spec in zip(kid.slots, kid.specs):
-        value = Value()
-        value.trace = trace
-        value.slot = slot
-        value.spec = spec
-        value.array = value.source = None
-        made.append(value)
+    made = pending(trace, kid.slots, kid.specs)
     for value, operand in zip(made[: kid.lowering.renews], operands):  # type: ignore[union-attr]
         value.source = operand._variable
     floats = {index: numbers[operand - len(values)] for operand, _, index in kid.numbers}

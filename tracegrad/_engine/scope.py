@@ -282,7 +282,7 @@ class Scope(Trace):
         taken = [self.operands[leaf] for leaf in self.leaves(slots)]
         foreign = any(isinstance(v.array, jax.core.Tracer) for v, _ in taken)  # somebody else's JAX trace
         body = self._body(slots, rolls=not foreign)
-        floats, ints = body.counts
+        floats, ints = body.node.floats, body.node.ints
         numbers = [[Input(self.floats[i]) for i in range(floats)], [Input(self.ints[i]) for i in range(ints)]]
         with self.outside():
             if floats + ints >= _MANY and not foreign:

@@ -11,7 +11,7 @@ record overwrites. No lock, no repair.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -367,6 +367,19 @@ def commit(trace: Trace, node: Node | Shadow, kid: Node, operands: tuple[Any, ..
         trace.node = after
         return tensors[0] if kid.single else tuple(tensors)
     return None
+
+
+def pending(trace: Trace, slots: Sequence[int], specs: Sequence[Spec]) -> list[Value]:
+    """Return new values of ``trace``, which does not have them yet."""
+    made = []
+    for slot, spec in zip(slots, specs):
+        value = Value()
+        value.trace = trace
+        value.slot = slot
+        value.spec = spec
+        value.array = value.source = None
+        made.append(value)
+    return made
 
 
 # -- the miss path ----------------------------------------------------------------------------------------------

@@ -52,6 +52,13 @@ def accumulate(handle: Tensor, gradient: Tensor, create_graph: bool) -> None:
             write(known, add(known, gradient))
 
 
+def fill_with_zeros(gradient: Tensor) -> None:
+    """Fill a ``.grad`` with zeros, of which no graph knows any more."""
+    if gradient.requires_grad:
+        gradient.detach_()
+    gradient.zero_()
+
+
 def arrive(variable: Variable, gradient: Tensor, create_graph: bool) -> None:
     """Accumulate the complete gradient of a leaf, through its hooks."""
     handle = variable.handle()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracegrad._engine.trace import Trace
+from tracegrad._engine.trace import Trace, pending
 from tracegrad._engine.trie import OP, Node
 from tracegrad._engine.value import Value
 from tracegrad._handle import tensor_of
@@ -55,13 +55,7 @@ def repeat(current: Trace, key: Any) -> dict[int, Tensor] | None:
         return None
     fresh: dict[int, Value] = {}
     for step in known.nodes:
-        for slot, spec in enumerate(step.specs, step.slot):
-            value = Value()
-            value.trace = current
-            value.slot = slot
-            value.spec = spec
-            value.array = value.source = None
-            fresh[slot] = value
+        fresh.update(zip(step.slots, pending(current, step.slots, step.specs)))
     values = current.values
     if current.node is node:
         values.update(fresh)

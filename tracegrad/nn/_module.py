@@ -13,6 +13,7 @@ from tracegrad._dtype import DType, type_name
 from tracegrad._grad_mode import no_grad
 from tracegrad._ops.sharing import give
 from tracegrad._tensor import Tensor
+from tracegrad.autograd._leaves import fill_with_zeros
 from tracegrad.nn import _hooks
 from tracegrad.nn._loading import cast, load
 from tracegrad.nn._parameter import Buffer, Parameter
@@ -577,6 +578,4 @@ def zero_grad(p: Tensor, set_to_none: bool) -> None:
         if set_to_none:
             p._grad = None
         else:
-            if p._grad.requires_grad:
-                p._grad.detach_()
-            p._grad.zero_()
+            fill_with_zeros(p._grad)

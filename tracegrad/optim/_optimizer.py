@@ -26,6 +26,7 @@ from tracegrad._ops._declare import cast_rule
 from tracegrad._tensor import Tensor
 from tracegrad.autograd._hooks import RemovableHandle
 from tracegrad.autograd._hooks import put as put_hook
+from tracegrad.autograd._leaves import fill_with_zeros
 from tracegrad.optim._packing import Pack, announce, avals, pack, unpack
 
 Group = dict[str, Any]
@@ -120,9 +121,7 @@ class Optimizer:
                 if set_to_none:
                     p._grad = None
                 elif p._grad is not None:
-                    if p._grad.requires_grad:
-                        p._grad.detach_()
-                    p._grad.zero_()
+                    fill_with_zeros(p._grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; call ``closure`` first and return its result."""
